@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
-use crate::postgres::Error;
+use crate::postgres::{Error, LeaderHistory};
 
 /// How long the leader's Postgres may take to tell its history.
 const HISTORY_WITHIN: Duration = Duration::from_secs(3);
@@ -143,11 +143,12 @@ impl Cycle {
 
     fn ask_leader_branch(&self, from: FollowTarget) {
         let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
+        let mine = self.status.borrow().postgres.control().map(|control| control.system_id);
         tokio::spawn(async move {
             let asked_at = clock::now();
             let history_answer =
                 match tokio::time::timeout(HISTORY_WITHIN, postgres.leader_history(&from)).await {
-                    Ok(history_answer) => history_answer.map_err(|error| error.chain()),
+                    Ok(history_answer) => of_same_database(history_answer, mine),
                     Err(_) => Err(format!("no answer within {} s", HISTORY_WITHIN.as_secs())),
                 };
             let has_slot = history_answer.as_ref().is_ok_and(|history_answer| history_answer.has_slot);
@@ -260,6 +261,21 @@ impl Cycle {
             let finished = Finished { job: JobKind::CheckpointAfterPromotion, outcome };
             let _ = reports.send(MemberEvent::JobFinished(finished).into());
         });
+    }
+}
+
+/// A server of another database has nothing to do with the WAL here.
+fn of_same_database(
+    answer: Result<LeaderHistory, Error>,
+    mine: Option<u64>,
+) -> Result<LeaderHistory, String> {
+    let answer = answer.map_err(|error| error.chain())?;
+    match mine.filter(|mine| *mine != answer.system_id) {
+        Some(mine) => Err(format!(
+            "it has the system identifier {}, and the data here has {mine}: it is another database",
+            answer.system_id
+        )),
+        None => Ok(answer),
     }
 }
 

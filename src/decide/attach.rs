@@ -120,16 +120,22 @@ pub(super) fn is_elsewhere(tick: &Tick<'_>, target: &FollowTarget, sql: &SqlFact
     }
 }
 
-/// Takes a standby that an earlier supervisor left, and that receives nothing, off the source it was configured with:
-/// PostgreSQL would connect to that member as soon as it is promoted, before their histories are compared. Takes it off
-/// the remote primary of a former standby cluster, too.
-pub(super) fn leave_unknown_source(tick: &mut Tick<'_>, sql: &SqlFacts) {
-    let is_idle = matches!(sql.standby, Standby::Yes { receiver: None, .. });
-    let unknown = tick.memory.following.is_none() && is_idle;
-    // WAL that arrives from there is no sign of a primary of this cluster.
-    let former_remote = is_attached(tick, REMOTE_TERM) && !tick.in_standby_cluster();
-    if unknown || former_remote {
-        let_go(tick);
+/// No member leads. Takes a standby that receives nothing off its source, unless it was pointed there just now:
+/// PostgreSQL would connect to that member as soon as it is promoted, which may have been rewound behind another
+/// meanwhile, before their histories are compared (simulation, seed 1291). Takes it off the remote primary of a former
+/// standby cluster, too.
+pub(super) fn leave_stale_source(tick: &mut Tick<'_>, sql: &SqlFacts) {
+    let is_silent = matches!(sql.standby, Standby::Yes { receiver: None, .. });
+    let connects_by = tick.memory.rejoin.leave_at.filter(|at| tick.now < *at);
+    match (is_attached(tick, REMOTE_TERM), &tick.memory.following) {
+        // WAL that arrives from there is no sign of a primary of this cluster.
+        (true, _) if !tick.in_standby_cluster() => let_go(tick),
+        (false, None) if is_silent => let_go(tick),
+        (false, Some(_)) if is_silent && !tick.seen.settings.pause => match connects_by {
+            Some(at) => tick.wake_at(at, WaitingOn::Lease),
+            None => let_go(tick),
+        },
+        (_, _) => {}
     }
 }
 

@@ -50,12 +50,21 @@ pub(super) fn tell(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
         tick.wake_in(Duration::from_secs(1), WaitingOn::Postgres);
         return false;
     }
-    if let Some(lines) = sql.timeline.and_then(|timeline| history(tick, timeline)) {
-        tick.act(Action::PublishHistory { term, lines });
+    if !tell_history(tick, term, sql) {
         return false;
     }
     publish::status(tick, term, sql);
     tick.memory.status.as_ref().is_some_and(|(told, _)| told.timeline == sql.timeline)
+}
+
+/// Publishes the history of my timeline; true once etcd has it.
+pub(super) fn tell_history(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
+    let lines = sql.timeline.and_then(|timeline| history(tick, timeline));
+    let is_told = lines.is_none();
+    if let Some(lines) = lines {
+        tick.act(Action::PublishHistory { term, lines });
+    }
+    is_told
 }
 
 /// The new value of `history`, when it does not lead to my timeline yet. Known lines keep their time and name; the

@@ -24,8 +24,8 @@ pub(super) fn run(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {
     if failsafe::standing(tick).is_none() {
         // Who goes on by a promise has commits to be confirmed.
         sync::let_go(tick);
+        attach::leave_stale_source(tick, sql);
     }
-    attach::leave_unknown_source(tick, sql);
     requests::advance(tick);
     if let Some(reason) = not_begun(tick) {
         return reason;
@@ -207,14 +207,14 @@ fn lag_disqualified(
     asked: &RaceRequest<'_>,
     sql: &SqlFacts,
 ) -> Option<Reason> {
-    if asked.forced().is_some() || sync::vouching(tick).is_some() {
+    // In a standby cluster no member is promoted, and the published position may be that of a primary of before.
+    if asked.forced().is_some() || sync::vouching(tick).is_some() || tick.in_standby_cluster() {
         return None;
     }
     if let Some(bytes) = lag::too_far_behind(tick, lag::shared(tick, sql)) {
         return Some(Reason::TooFarBehind { bytes });
     }
-    let checks_timeline = tick.seen.settings.check_timeline && !tick.in_standby_cluster();
-    let old_timeline = checks_timeline && sql.timeline < cluster.timeline();
+    let old_timeline = tick.seen.settings.check_timeline && sql.timeline < cluster.timeline();
     old_timeline.then_some(Reason::OldTimeline)
 }
 

@@ -69,8 +69,12 @@ pub(super) fn lead(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     lead::restore_missing_keys(tick, term);
     store::settle(tick, term);
     slots::on_leader(tick, sql);
-    sync::on_leader(tick, term, sql);
-    publish::status(tick, term, sql);
+    if is_behind_remote(tick) {
+        // From here on the remote primary's history is this cluster's, and what was promised before is given up.
+        sync::on_leader(tick, term, sql);
+        lead::tell_history(tick, term, sql);
+        publish::status(tick, term, sql);
+    }
     if tick.memory.hand_over.is_none() {
         let refused = handover::consider(tick, term);
         if let Some(reason) = refused {
@@ -82,6 +86,11 @@ pub(super) fn lead(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
         true => hand_over(tick, term, sql),
         false => follow(tick, sql),
     }
+}
+
+/// Whether my WAL was compared with the remote primary's, if there is one.
+fn is_behind_remote(tick: &Tick<'_>) -> bool {
+    tick.remote().is_none_or(|remote| attach::is_attached(tick, remote.term))
 }
 
 fn follow(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {

@@ -5,7 +5,9 @@ use std::time::Duration;
 use super::ledgers::PrePromote;
 use super::race::Candidates;
 use super::tick::Tick;
-use super::{attach, bootstrap, demote, failsafe, handover, liveness, race, slots, stop, store, sync};
+use super::{
+    attach, bootstrap, demote, failsafe, handover, liveness, publish, race, slots, stop, store, sync,
+};
 use crate::model::{
     ControlFile, Job, JobKind, Reason, SqlFacts, SyncReason, Term, Timeline, Unfit, WaitingOn,
 };
@@ -17,8 +19,9 @@ const CRASH_WINDOW: Duration = Duration::from_secs(300);
 /// Failed starts or promotions in a row before another member is to lead.
 const FAILURES_MAX: u32 = 3;
 
-/// A restored store does not know all timelines that were begun, and a member that does may be silent. At least this
-/// many numbers are skipped, and as many are left for timelines of its leaders.
+/// A restored store does not know all timelines that were begun, and a member that does may be silent; nor does the
+/// etcd of a standby cluster know those of the remote one. At least this many numbers are skipped, and as many are left
+/// for timelines of its leaders.
 const UNKNOWN_TIMELINES: u32 = 64;
 /// The generation's identifier multiplies that by up to this, so that two stores restored to one point do not give one
 /// number.
@@ -138,15 +141,24 @@ fn newest_timeline(tick: &Tick<'_>) -> Timeline {
     let remembered = tick.memory.store.keys.timeline;
     let newest = recorded.chain(told).chain(known).chain(mine).chain(remembered).max();
     let newest = newest.unwrap_or(Timeline::FIRST);
-    match tick.cluster().and_then(|cluster| cluster.unsettled()) {
-        Some(key) => {
-            let id = key.record.ids.last().map(String::as_str).unwrap_or_default();
+    let unsettled = tick.cluster().and_then(|cluster| cluster.unsettled());
+    let unknown = unsettled.map(|key| key.record.ids.last().cloned().unwrap_or_default());
+    // The cluster of the former remote primary counts its timelines in an etcd of its own.
+    let apart = || publish::leads_standby_cluster(tick).then(|| etcd_of(tick));
+    match unknown.or_else(apart) {
+        Some(id) => {
             let number = id.bytes().fold(0_u32, |sum, byte| sum.wrapping_mul(31).wrapping_add(byte.into()));
             let times = 1 + number % UNKNOWN_TIMELINES_VARY;
             Timeline(newest.0.saturating_add(UNKNOWN_TIMELINES * times))
         }
         None => newest,
     }
+}
+
+/// What tells this cluster's etcd from another's.
+fn etcd_of(tick: &Tick<'_>) -> String {
+    let cluster_id = tick.cluster().map_or(0, |cluster| cluster.cluster_id);
+    format!("{} {cluster_id}", tick.seen.me.scope)
 }
 
 /// I lead, and my Postgres does not answer: it recovers, hangs, or rejects every connection. Recovery may take its full

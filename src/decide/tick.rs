@@ -199,8 +199,9 @@ impl<'a> Tick<'a> {
     /// The key `sync`, where it is in force and not switched off.
     pub(super) fn sync_record(&self) -> Option<&'a SyncRecord> {
         match self.seen.settings.sync.mode {
-            SyncMode::Off => None,
-            SyncMode::On | SyncMode::Quorum => self.cluster()?.sync_record(),
+            // The section of a standby cluster switches the mode off; what was promised before stays promised.
+            SyncMode::Off if !self.in_standby_cluster() => None,
+            SyncMode::Off | SyncMode::On | SyncMode::Quorum => self.cluster()?.sync_record(),
         }
     }
 

@@ -92,8 +92,8 @@ fn leadership_ends_a_requested_reinitialization() {
     assert_eq!(world.memory.reinitialize, None);
 }
 
-/// A restart that is scheduled to put parameters in force, and whose PostgreSQL was restarted before: nobody needs it any
-/// more.
+/// A restart that is scheduled to put parameters in force, and whose PostgreSQL was restarted before: nobody needs it
+/// any more.
 #[test]
 fn a_scheduled_restart_is_dropped_with_the_postgresql_that_it_was_for() {
     for (restarted, kept) in [(false, true), (true, false)] {

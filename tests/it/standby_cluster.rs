@@ -171,8 +171,8 @@ async fn a_standby_leader_that_is_frozen_is_replaced() {
     arrives(&remote, &cluster, "thawed").await;
 }
 
-/// The remote primary is the leader of a cluster, and dies: the standby cluster goes on behind its successor, on another
-/// timeline.
+/// The remote primary is the leader of a cluster, and dies: the standby cluster goes on behind its successor, on
+/// another timeline.
 #[tokio::test]
 async fn a_failover_of_the_remote_primary_is_followed() {
     let mut remote = Plan::new(2).start().await;

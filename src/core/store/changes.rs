@@ -204,7 +204,8 @@ impl Keys {
                 let when = [("leader", leader), ("sync", sync), ("generation", old), ("unfenced", left)];
                 let when = when.map(|(key, revision)| Compare::Revision(self.path(key), *revision));
                 let mut txn = replace(when.to_vec(), path, Some(compact(record)));
-                txn.then.extend(["leader", "sync", "failover"].map(|key| KeyChange::Delete(self.path(key))));
+                let void = ["leader", "sync", "failover", "failsafe"];
+                txn.then.extend(void.map(|key| KeyChange::Delete(self.path(key))));
                 let left = || KeyChange::Put(self.path("unfenced"), compact(unfenced), None);
                 txn.then.extend((!unfenced.is_empty()).then(left));
                 txn

@@ -1,8 +1,11 @@
 //! The members that do not lead.
 
-use matriarch::model::{Action, ControlState, Job, JobKind, Lsn, Reason, Timeline};
+use matriarch::decide::Decision;
+use matriarch::model::{
+    Action, ControlState, Job, JobKind, Lsn, PeerAnswer, Reason, SyncKey, SyncReason, SyncRecord, Timeline,
+};
 
-use super::super::world::{down, name, standby, up};
+use super::super::world::{World, down, name, standby, up};
 use super::{REMOTE, branch, job, remote, told, world};
 
 /// WAL goes on arriving from the remote primary, and timelines are those of another cluster.
@@ -80,4 +83,57 @@ fn a_member_whose_history_parted_is_rewound_to_the_remote_primary() {
     let decision = told(&mut world, "b", branch(&[(1, 500)], 2, Some(700)));
     let rewind = Job::Rewind { from: remote(), fork: (Timeline(1), Lsn(500)) };
     assert_eq!(job(&decision), Some(&rewind), "{decision:?}");
+}
+
+/// The section came over a synchronous primary, which is gone. What was promised to its clients stays promised until a
+/// leader is behind the remote primary.
+#[test]
+fn a_record_of_synchronous_replication_outlives_the_section() {
+    let mut world = promised();
+    world.nobody_leads().receives_nothing();
+    world.tick();
+    // Who has every commit does not answer.
+    for gone in ["b", "c"] {
+        world.seen.peers.insert(name(gone), PeerAnswer::unreachable(world.now, "no answer".to_owned()));
+    }
+    assert_eq!(world.tick().because, Reason::Sync(SyncReason::NotVouchedFor { leader: name("b") }));
+}
+
+#[test]
+fn a_standby_leader_gives_the_record_up_when_it_is_behind_the_remote_primary() {
+    let publishes = |decision: &Decision| {
+        let writes =
+            |action: &&Action| matches!(action, Action::PublishSync { .. } | Action::PublishStatus { .. });
+        decision.actions.iter().filter(writes).count()
+    };
+    let mut world = promised();
+    world.i_lead().receives_nothing();
+    assert_eq!(publishes(&world.tick()), 0, "it has not followed anything");
+    let decision = told(&mut world, REMOTE, branch(&[], 1, None));
+    assert!(decision.actions.contains(&Action::Follow(Some(remote()))), "{decision:?}");
+    assert_eq!(publishes(&world.later(100).tick()), 2);
+}
+
+fn promised() -> World {
+    let voters = [name("c")].into_iter().collect();
+    let record = SyncRecord { leader: Some(name("b")), quorum: 0, voters };
+    let mut world = world();
+    world.cluster().sync = Some(SyncKey { record, mod_revision: 50 });
+    world
+}
+
+/// The remote cluster may begin a timeline at the same position when it comes back, and counts in an etcd of its own.
+#[test]
+fn a_promotion_leaves_room_for_the_timelines_of_the_remote_cluster() {
+    let mut world = world();
+    world.i_lead();
+    world.tick();
+    told(&mut world, REMOTE, branch(&[], 1, None));
+    world.later(1_000).tick();
+    world.seen.settings.standby_cluster = None;
+    let above = (0..5).find_map(|_| match job(&world.later(200).tick()) {
+        Some(Job::Promote { above, .. }) => Some(*above),
+        _other => None,
+    });
+    assert!(above.is_some_and(|above| Timeline(64) < above), "{above:?}");
 }

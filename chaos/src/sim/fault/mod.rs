@@ -13,6 +13,7 @@ use super::world::Sim;
 mod config;
 mod disk;
 mod etcd;
+mod failsafe;
 mod network;
 mod operator;
 mod process;

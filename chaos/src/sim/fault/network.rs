@@ -6,7 +6,7 @@ use std::time::Duration;
 use crate::sim::network::{Host, NetworkConditions, Resident};
 use crate::sim::world::Sim;
 
-type Link = (Host, Host);
+pub(super) type Link = (Host, Host);
 
 impl Sim {
     pub(super) fn network_fault(&self) {
@@ -38,33 +38,6 @@ impl Sim {
             }
             _ => self.swizzle(),
         }
-    }
-
-    /// From the leader, some members or all, for about as long as a lease lasts, while the members reach each other.
-    fn etcd_is_away(&self) {
-        let members = self.world().options.members;
-        let (mut group, alone, ttls) = self.exec.rng(|rng| {
-            let mut group: Vec<usize> = (0..members).collect();
-            rng.shuffle(&mut group);
-            group.truncate(rng.between(1, members as u64) as usize);
-            (group, rng.permille(500), rng.between(5, 30))
-        });
-        let leader = self.leader();
-        group.extend(leader);
-        if let Some(leader) = leader.filter(|_| alone) {
-            group = vec![leader];
-        }
-        let lasts = self.world().options.settings.ttl * ttls as u32 / 10;
-        let etcds = self.hosts().into_iter().filter(|host| matches!(host, Host::Etcd(_)));
-        let links: Vec<Link> =
-            etcds.flat_map(|etcd| group.iter().map(move |member| (Host::Member(*member), etcd))).collect();
-        self.note(|| format!("fault: etcd is away from {group:?} for {lasts:?}"));
-        self.cut_links(&links);
-        let sim = self.clone();
-        self.spawn_environment(async move {
-            sim.exec.sleep(lasts).await;
-            sim.join_links(&links);
-        });
     }
 
     fn bad_weather(&self) {
@@ -121,7 +94,7 @@ impl Sim {
         });
     }
 
-    fn readdress(&self, member: usize, other: Resident, lasts: Duration) {
+    pub(super) fn readdress(&self, member: usize, other: Resident, lasts: Duration) {
         self.note(|| format!("fault: {other:?} answers at the address of {member}, for {lasts:?}"));
         self.world().network.readdress(member, Some(other));
         let sim = self.clone();
@@ -159,12 +132,12 @@ impl Sim {
         });
     }
 
-    fn cut_links(&self, links: &[Link]) {
+    pub(super) fn cut_links(&self, links: &[Link]) {
         let mut world = self.world();
         links.iter().for_each(|(from, to)| world.network.cut(*from, *to));
     }
 
-    fn join_links(&self, links: &[Link]) {
+    pub(super) fn join_links(&self, links: &[Link]) {
         let mut world = self.world();
         links.iter().for_each(|(from, to)| world.network.join(*from, *to));
     }

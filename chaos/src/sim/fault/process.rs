@@ -89,7 +89,7 @@ impl Sim {
         });
     }
 
-    fn kill_supervisor(&self, member: usize) {
+    pub(super) fn kill_supervisor(&self, member: usize) {
         let (Some(pid), lasts) = (self.supervisor_pid(member), self.lasts()) else { return };
         if self.may_strike_supervisor(member, lasts) {
             self.note(|| format!("fault: {member}: supervisor is killed for {lasts:?}"));

@@ -1,0 +1,86 @@
+//! Failsafe mode: etcd is away from the leader, and something else happens to those that let it lead on.
+
+use std::time::Duration;
+
+use crate::sim::network::{Host, Resident};
+use crate::sim::world::Sim;
+
+use super::network::Link;
+
+impl Sim {
+    /// From the leader alone, some members or all, for about as long as a lease lasts, while the members reach
+    /// each other.
+    pub(super) fn etcd_is_away(&self) {
+        let members = self.world().options.members;
+        let (mut group, alone, tenths) = self.exec.rng(|rng| {
+            let mut group: Vec<usize> = (0..members).collect();
+            rng.shuffle(&mut group);
+            group.truncate(rng.between(1, members as u64) as usize);
+            (group, rng.permille(500), rng.between(5, 30))
+        });
+        let leader = self.leader();
+        group.extend(leader);
+        let lasts = self.ttls(tenths);
+        match leader.filter(|_| alone) {
+            Some(leader) => self.leader_is_alone(leader, lasts),
+            None => self.cut_for(self.from_etcd(&group), lasts),
+        }
+    }
+
+    /// One member may take its place: it hears of no promise but its own, and was restarted, is mistaken for a stranger,
+    /// or was away for so long that the leader no longer names it.
+    fn leader_is_alone(&self, leader: usize, lasts: Duration) {
+        let members = self.world().options.members;
+        let others: Vec<usize> = (0..members).filter(|member| *member != leader).collect();
+        let Some(rival) = self.exec.rng(|rng| rng.pick(&others)) else { return };
+        let (kind, tenths) = self.exec.rng(|rng| (rng.below(5), rng.between(2, 10)));
+        let mut links = self.from_etcd(&[leader]);
+        for other in others.iter().filter(|other| **other != rival) {
+            let (rival, other) = (Host::Member(rival), Host::Member(*other));
+            links.extend([(rival, other), (other, rival)]);
+        }
+        self.note(|| {
+            format!("fault: {leader} leads alone, and {rival} hears of no other promise, kind {kind}")
+        });
+        let (sim, after) = (self.clone(), self.ttls(tenths));
+        self.spawn_environment(async move {
+            if kind == 1 {
+                sim.cut_for(sim.from_etcd(&[rival]), sim.ttls(13));
+                sim.exec.sleep(sim.ttls(12)).await;
+            }
+            sim.cut_for(links, lasts);
+            if kind == 2 && sim.now() < sim.world().faults_end {
+                sim.readdress(rival, Resident::Stranger, lasts);
+            }
+            if kind == 3 {
+                sim.exec.sleep(after).await;
+                if sim.now() < sim.world().faults_end {
+                    sim.kill_supervisor(rival);
+                }
+            }
+        });
+    }
+
+    /// So many tenths of the TTL.
+    fn ttls(&self, tenths: u64) -> Duration {
+        self.world().options.settings.ttl * tenths as u32 / 10
+    }
+
+    fn from_etcd(&self, members: &[usize]) -> Vec<Link> {
+        let etcds = self.hosts().into_iter().filter(|host| matches!(host, Host::Etcd(_)));
+        etcds.flat_map(|etcd| members.iter().map(move |member| (Host::Member(*member), etcd))).collect()
+    }
+
+    fn cut_for(&self, links: Vec<Link>, lasts: Duration) {
+        if self.world().faults_end <= self.now() {
+            return;
+        }
+        self.note(|| format!("fault: {links:?} are cut for {lasts:?}"));
+        self.cut_links(&links);
+        let sim = self.clone();
+        self.spawn_environment(async move {
+            sim.exec.sleep(lasts).await;
+            sim.join_links(&links);
+        });
+    }
+}
