@@ -85,6 +85,20 @@ fn ends(world: &World, lease: LeaseId) -> Option<At> {
     held.max(world.ledger.memory.void.get(&lease.0).copied())
 }
 
+/// A leader counts on the promises of the members: not for longer than each of them has promised, by its own clock.
+pub(crate) fn counted(sim: &Sim, member: usize, facts: &LeaseFacts) {
+    let Some(deadline) = facts.promised_until else { return };
+    let at = sim.when(member, deadline);
+    let mut world = sim.world();
+    let promises = world.ledger.memory.promises.get(&member);
+    let early = promises.and_then(|promises| promises.iter().find(|(_, until)| **until < Some(at)));
+    if let Some(text) =
+        early.map(|(name, until)| format!("{member} leads until {at}, and {name} promised {until:?}"))
+    {
+        world.ledger.break_promise("leased", text);
+    }
+}
+
 /// No deadline lies behind the end of the lease: not by the clock of the member, whatever the clock of etcd's leader.
 pub(crate) fn renewed(sim: &Sim, member: usize, facts: &LeaseFacts) {
     let (Some(lease), Some(deadline)) = (facts.lease, facts.deadline) else { return };

@@ -118,6 +118,11 @@ pub(crate) fn promised(sim: &Sim, leader: usize, by: &MemberName, ttl: Duration)
     }
 }
 
+/// A leader counts on what the members have promised.
+pub(crate) fn counted(sim: &Sim, member: usize, facts: &LeaseFacts) {
+    leased::counted(sim, member, facts);
+}
+
 /// A renewal was confirmed.
 pub(crate) fn renewed(sim: &Sim, member: usize, facts: &LeaseFacts) {
     leased::renewed(sim, member, facts);

@@ -23,18 +23,18 @@ impl Sim {
         let lasts = self.ttls(tenths);
         match leader.filter(|_| alone) {
             Some(leader) => self.leader_is_alone(leader, lasts),
-            None => self.cut_for(self.from_etcd(&group), lasts),
+            None => self.cut_for(self.links_to_etcd(&group), lasts),
         }
     }
 
-    /// One member may take its place: it hears of no promise but its own, and was restarted, is mistaken for a stranger,
-    /// or was away for so long that the leader no longer names it.
+    /// One member may take its place: it hears of no promise but its own, and was restarted, is mistaken for a
+    /// stranger, or was away for so long that the leader no longer names it.
     fn leader_is_alone(&self, leader: usize, lasts: Duration) {
         let members = self.world().options.members;
         let others: Vec<usize> = (0..members).filter(|member| *member != leader).collect();
         let Some(rival) = self.exec.rng(|rng| rng.pick(&others)) else { return };
         let (kind, tenths) = self.exec.rng(|rng| (rng.below(5), rng.between(2, 10)));
-        let mut links = self.from_etcd(&[leader]);
+        let mut links = self.links_to_etcd(&[leader]);
         for other in others.iter().filter(|other| **other != rival) {
             let (rival, other) = (Host::Member(rival), Host::Member(*other));
             links.extend([(rival, other), (other, rival)]);
@@ -45,7 +45,7 @@ impl Sim {
         let (sim, after) = (self.clone(), self.ttls(tenths));
         self.spawn_environment(async move {
             if kind == 1 {
-                sim.cut_for(sim.from_etcd(&[rival]), sim.ttls(13));
+                sim.cut_for(sim.links_to_etcd(&[rival]), sim.ttls(13));
                 sim.exec.sleep(sim.ttls(12)).await;
             }
             sim.cut_for(links, lasts);
@@ -66,7 +66,7 @@ impl Sim {
         self.world().options.settings.ttl * tenths as u32 / 10
     }
 
-    fn from_etcd(&self, members: &[usize]) -> Vec<Link> {
+    fn links_to_etcd(&self, members: &[usize]) -> Vec<Link> {
         let etcds = self.hosts().into_iter().filter(|host| matches!(host, Host::Etcd(_)));
         etcds.flat_map(|etcd| members.iter().map(move |member| (Host::Member(*member), etcd))).collect()
     }

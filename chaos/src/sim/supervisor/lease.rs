@@ -214,6 +214,7 @@ fn ask_members(
         if counted {
             let facts = rounds.borrow().facts().clone();
             own.renewed(&facts);
+            invariant::counted(&own.sim, own.member(), &facts);
             publish(&own, &facts);
         }
     });
