@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::control::{DEFAULT_SEGMENT, beside, segment};
 use super::handle::{PostgresInner, RewindReport};
 use super::program::{LAST_LINES, bare, run, run_to_end, tool};
-use super::{Error, Setup, conninfo, control, files, slot_copies, sql};
+use super::{Error, Parameters, Setup, conninfo, control, files, slot_copies, sql};
 use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
 use crate::os::durable;
 
@@ -65,14 +65,14 @@ pub(super) async fn rewind(
     let source_timeline = checkpointed_timeline(setup, target, &control).await?;
     let report = keep_diverged(setup, &control, fork).await?;
     files::write_main(inner, Some(target))?;
-    let restores =
-        inner.parameters().recovery.get("restore_command").is_some_and(|command| !command.is_empty());
     let source = conninfo::to_member(setup, target, setup.rewind_credentials(), "Matriarch rewind")
         .ok_or_else(|| Error::Unfit(format!("rewind: `{}` is no address", target.conn_url)))?;
     let mut command = tool(setup, "pg_rewind");
     command.arg("--target-pgdata").arg(&setup.data_dir).arg(format!("--source-server={source}"));
     command.arg("--no-ensure-shutdown");
-    if restores {
+    // pg_rewind reads the command from the file in the data directory.
+    let is_there = files::main_file(setup).starts_with(&setup.data_dir);
+    if is_there && restores(&inner.parameters()) {
         command.arg("--restore-target-wal");
     }
     command.args(setup.rewind_options.iter().map(|option| format!("--{option}")));
@@ -125,6 +125,13 @@ fn remove_segments_above(setup: &Setup, timeline: Timeline) -> Result<(), Error>
         }
     }
     durable::sync_dir(&directory).map_err(Error::file("sync", &directory))
+}
+
+/// Whether WAL can come from an archive, as the files for a standby say.
+fn restores(parameters: &Parameters) -> bool {
+    let given = [&parameters.recovery, &parameters.parameters];
+    let command = given.into_iter().find_map(|settings| settings.get("restore_command"));
+    command.is_some_and(|command| !command.is_empty())
 }
 
 /// Whether pg_rewind has changed nothing: it reports when it begins to. An output that may be truncated proves nothing.
@@ -255,6 +262,26 @@ fn forget_oldest(root: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// `recovery_conf` takes precedence, as in the files.
+    #[test]
+    fn an_archive_is_used_wherever_it_is_configured() {
+        let with = |recovery: Option<&str>, parameter: Option<&str>| {
+            let given = |command: Option<&str>| {
+                command
+                    .map(|command| ("restore_command".to_owned(), command.to_owned()))
+                    .into_iter()
+                    .collect()
+            };
+            restores(&Parameters {
+                recovery: given(recovery),
+                parameters: given(parameter),
+                ..Parameters::default()
+            })
+        };
+        assert!(with(Some("cp"), None) && with(None, Some("cp")));
+        assert!(!with(None, None) && !with(Some(""), Some("cp")));
+    }
 
     #[test]
     fn reads_pg_waldumps_table() {

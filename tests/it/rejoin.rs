@@ -21,10 +21,11 @@ async fn a_standby_rejoins_by_following() {
 }
 
 /// The old primary had commits that no standby had received when its machine died. When it comes back it is rewound:
-/// those rows are gone, the cluster's rows are there, and no new clone was made.
+/// those rows are gone, the cluster's rows are there, and no new clone was made. pg_rewind is told of the archive.
 #[tokio::test]
 async fn a_diverged_member_rejoins_by_rewind() {
-    let mut cluster = Plan::new(2).start().await;
+    let archive = json!({ "postgresql": { "parameters": { "restore_command": "cp /nowhere/%f %p" } } });
+    let mut cluster = Plan::new(2).dynamic(archive).start().await;
     let created = cluster.members[0].created_at();
     let successor = diverge(&mut cluster).await;
     cluster.members[0].start();
