@@ -51,16 +51,21 @@ async fn a_primary_serves_while_etcd_is_down() {
 }
 
 /// Only the primary is cut off from etcd, for longer than its lease lasts there. The others see a cluster without a
-/// leader, and leave it so. Then the primary takes its key again, and nothing was stopped.
+/// leader, leave it so, and confirm its commits. Then the primary takes its key again, and nothing was stopped.
 #[tokio::test]
 async fn a_primary_without_etcd_keeps_its_place_among_members_with_etcd() {
-    let mut cluster = plan().prepare().await;
+    let mut cluster = plan().dynamic(json!({ "synchronous_mode": "quorum" })).prepare().await;
     let proxy = Proxy::before(cluster.etcd.hosts()[0].clone()).await;
     let mut config = cluster.members[0].read_config();
     config["etcd3"]["hosts"] = json!([proxy.host]);
     cluster.members[0].write_config(&config);
     cluster.start().await;
     wait_until_named(&cluster).await;
+    cluster
+        .wait_until(Duration::from_secs(20), "commits wait for a standby", async || {
+            cluster.members[0].value("SHOW synchronous_standby_names").await.contains("ANY 1")
+        })
+        .await;
     let before = cluster.members[0].postmaster();
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
     proxy.cut();
