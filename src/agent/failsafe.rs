@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::etcd::PromisingMembers;
 use crate::model::{FailsafeMembers, FailsafePlan, Lsn, Me, MemberName};
 use crate::os::error_chain::ErrorChain;
-use crate::peer::{Call, Peers};
+use crate::peer::{Call, Peers, endpoint_url};
 
 /// The question, as the loop last planned it, and the line to the members. Cheap to clone.
 #[derive(Clone)]
@@ -85,7 +85,7 @@ impl PromisingMembers for Failsafe {
         let question = |(name, api_url): (&MemberName, &String)| {
             let call = Call {
                 method: "POST".to_owned(),
-                url: failsafe_url(api_url),
+                url: endpoint_url(api_url, "/failsafe"),
                 body: Some(self.body(name, &slots, ttl)),
                 credentials: credentials.clone(),
                 within,
@@ -103,23 +103,5 @@ impl PromisingMembers for Failsafe {
             promised
         }
         .boxed()
-    }
-}
-
-/// The path `/failsafe` at the address of an `api_url`.
-fn failsafe_url(api_url: &str) -> String {
-    let address = api_url.split_once("://").map_or(0, |(scheme, _)| scheme.len() + 3);
-    let end = api_url[address..].find('/').map_or(api_url.len(), |at| address + at);
-    format!("{}/failsafe", &api_url[..end])
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_question_goes_to_the_address_of_the_member() {
-        assert_eq!(failsafe_url("https://a:8008/patroni"), "https://a:8008/failsafe");
-        assert_eq!(failsafe_url("http://[::1]:8008"), "http://[::1]:8008/failsafe");
     }
 }

@@ -12,7 +12,7 @@ use crate::config::Ctl;
 use crate::etcd::Etcd;
 use crate::model::{ClusterView, MemberName};
 use crate::os::tls::{self, Identity, TlsError, Trust};
-use crate::peer::{Call, Peers};
+use crate::peer::{Call, Peers, endpoint_url};
 
 /// How long one read or write of etcd may take.
 const ETCD_WITHIN: Duration = Duration::from_secs(5);
@@ -155,22 +155,4 @@ fn tls(ctl: &Ctl) -> Result<ClientConfig, TlsError> {
         (false, _, authorities) => Trust::name(authorities.as_deref())?,
     };
     tls::client(trust, identity)
-}
-
-/// The URL of `endpoint` at the host of `api_url`, which ends in `/patroni`.
-fn endpoint_url(api_url: &str, endpoint: &str) -> String {
-    let (scheme, rest) = api_url.split_once("://").unwrap_or(("http", api_url));
-    let host = rest.split('/').next().unwrap_or(rest);
-    format!("{scheme}://{host}{endpoint}")
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoint_urls_use_the_host_of_the_api_url() {
-        assert_eq!(endpoint_url("https://a:8008/patroni", "/restart"), "https://a:8008/restart");
-        assert_eq!(endpoint_url("http://[::1]:8008/patroni", "/"), "http://[::1]:8008/");
-    }
 }

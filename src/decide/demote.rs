@@ -15,6 +15,11 @@ pub(super) fn now(tick: &mut Tick<'_>, because: Reason) -> Reason {
 
 /// Stops Postgres at once, and cancels any other long action first.
 pub(super) fn stop_now(tick: &mut Tick<'_>) {
+    stop_instead(tick, stop::before_fence);
+}
+
+/// Postgres leads no more: `stop` starts once no other long action runs.
+pub(super) fn stop_instead(tick: &mut Tick<'_>, stop: impl FnOnce(&mut Tick<'_>)) {
     tick.memory.demoted = true;
     tick.memory.hand_over = None;
     match tick.seen.job.as_ref().map(|running| running.job.kind()) {
@@ -23,7 +28,7 @@ pub(super) fn stop_now(tick: &mut Tick<'_>) {
             tick.act(Action::CancelJob);
             tick.wake_in(Duration::from_millis(50), WaitingOn::Job);
         }
-        None => stop::before_fence(tick),
+        None => stop(tick),
     }
 }
 

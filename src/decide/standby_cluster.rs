@@ -11,8 +11,7 @@ use super::memory::{HandOver, HandOverPhase};
 use super::tick::Tick;
 use super::{attach, demote, follow, handover, lead, publish, race, rejoin, slots, start, stop, store, sync};
 use crate::model::{
-    Action, ControlFile, HandOverRefusal, Job, JobKind, Reason, SqlFacts, StandbyClusterReason, Term,
-    WaitingOn,
+    Action, ControlFile, HandOverRefusal, Job, Reason, SqlFacts, StandbyClusterReason, Term, WaitingOn,
 };
 
 /// How long the clean stop of a primary may take before it becomes an immediate one.
@@ -20,16 +19,7 @@ const PRIMARY_STOP_WITHIN: Duration = Duration::from_secs(60);
 
 /// I lead, and my Postgres accepts writes, or may do so soon: it stops, whatever else is under way.
 pub(super) fn stop_primary(tick: &mut Tick<'_>) -> Reason {
-    tick.memory.demoted = true;
-    tick.memory.hand_over = None;
-    match tick.seen.job.as_ref().map(|running| running.job.kind()) {
-        Some(JobKind::Stop) => {}
-        Some(_) => {
-            tick.act(Action::CancelJob);
-            tick.wake_in(Duration::from_millis(50), WaitingOn::Job);
-        }
-        None => stop::cleanly_within(tick, PRIMARY_STOP_WITHIN),
-    }
+    demote::stop_instead(tick, |tick| stop::cleanly_within(tick, PRIMARY_STOP_WITHIN));
     Reason::StandbyCluster(StandbyClusterReason::StoppingPrimary)
 }
 

@@ -223,5 +223,12 @@ async fn exchange(
     }
 }
 
+/// The URL of `endpoint` (such as `/switchover`) at the host of a member's `api_url`, which ends in `/patroni`.
+pub fn endpoint_url(api_url: &str, endpoint: &str) -> String {
+    let (scheme, rest) = api_url.split_once("://").unwrap_or(("http", api_url));
+    let host = rest.split('/').next().unwrap_or(rest);
+    format!("{scheme}://{host}{endpoint}")
+}
+
 #[cfg(test)]
 mod tests;

@@ -6,4 +6,4 @@
 mod answer;
 mod client;
 
-pub use client::{Call, PeerError, Peers};
+pub use client::{Call, PeerError, Peers, endpoint_url};

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use matriarch::model::{
     Action, Ask, FailoverKey, FailoverRequest, FailsafeKey, FailsafeMembers, FailsafeQuestion,
-    FailsafeRefusal, Job, JobKind, LeaderKey, Leading, Outcome, Reason, Reply, Request, RequestId, SyncKey,
-    SyncMode, SyncRecord, TakeLeadershipPreconditions, Term,
+    FailsafeRefusal, Job, JobKind, LeaderKey, Leading, Outcome, PeerAnswer, Reason, Reply, Request,
+    RequestId, SyncKey, SyncMode, SyncRecord, TakeLeadershipPreconditions, Term,
 };
 
 use super::world::{MY_LEASE, START, World, name, primary, standby, up};
@@ -203,25 +203,23 @@ fn the_promise_of_another_member_counts_too() {
     assert_eq!(world.tick().because, Reason::PromisedElsewhere { member: name("c") });
 }
 
+/// Member b does not answer: it may be the leader that goes on.
+fn only_c_answers(world: &mut World) {
+    let silent = PeerAnswer::unreachable(world.now, "no answer".to_owned());
+    world.answers("c", 900);
+    world.seen.peers.insert(name("b"), silent);
+}
+
 #[test]
 fn a_supervisor_keeps_what_its_predecessor_may_have_promised() {
     let mut world = world();
     world.nobody_leads().receives_nothing();
     world.tick();
-    // One of them does not answer: it may be the leader that goes on.
-    world.answers("c", 900);
-    world
-        .seen
-        .peers
-        .insert(name("b"), matriarch::model::PeerAnswer::unreachable(world.now, "no answer".to_owned()));
+    only_c_answers(&mut world);
     assert_eq!(world.tick().because, Reason::MayHavePromised);
     world.later(10_100);
     world.tick();
-    world.answers("c", 900);
-    world
-        .seen
-        .peers
-        .insert(name("b"), matriarch::model::PeerAnswer::unreachable(world.now, "no answer".to_owned()));
+    only_c_answers(&mut world);
     assert!(takes(&mut world));
 }
 
@@ -234,11 +232,7 @@ fn a_supervisor_does_not_wait_where_all_members_are_standbys_or_the_key_is_absen
     absent.cluster().failsafe = None;
     absent.nobody_leads().receives_nothing();
     absent.tick();
-    absent.answers("c", 900);
-    absent
-        .seen
-        .peers
-        .insert(name("b"), matriarch::model::PeerAnswer::unreachable(absent.now, "no answer".to_owned()));
+    only_c_answers(&mut absent);
     assert!(takes(&mut absent));
 }
 

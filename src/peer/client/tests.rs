@@ -66,3 +66,11 @@ async fn failures_are_reported_in_time() {
         assert!(!answer.reachable && trouble.contains(expected), "{url}: {trouble}");
     }
 }
+
+#[test]
+fn endpoint_urls_use_the_host_of_the_api_url() {
+    assert_eq!(endpoint_url("https://a:8008/patroni", "/restart"), "https://a:8008/restart");
+    assert_eq!(endpoint_url("http://[::1]:8008/patroni", "/"), "http://[::1]:8008/");
+    assert_eq!(endpoint_url("https://a:8008/patroni", "/failsafe"), "https://a:8008/failsafe");
+    assert_eq!(endpoint_url("http://[::1]:8008", "/failsafe"), "http://[::1]:8008/failsafe");
+}
