@@ -97,11 +97,13 @@ impl Fencing {
     pub(super) fn promise(&self, lease: impl FnOnce() -> LeaseFacts) -> bool {
         let held = self.want(lease) && self.link.holds(ACKNOWLEDGED_WITHIN);
         if !held {
-            tracing::warn!("the guard has not confirmed that it is armed: PostgreSQL stays a standby");
+            tracing::warn!(
+                "the guard has not confirmed that it is armed: PostgreSQL does not become a primary"
+            );
         }
         let watched = self.arming().may_promote(self.facts().watchdog.state());
         if held && !watched {
-            tracing::warn!("the watchdog is required and not active: PostgreSQL stays a standby");
+            tracing::warn!("the watchdog is required and not active: PostgreSQL does not become a primary");
         }
         held && watched
     }

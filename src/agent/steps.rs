@@ -9,14 +9,14 @@ use super::jobs::Tools;
 use super::observe::lease_facts;
 use super::pods;
 use crate::core::job::{
-    JobAnswer, JobNext, JobStep, Machine, Now, OperatorScript, PostgresStep, PromotionStep,
+    JobAnswer, JobNext, JobStep, Machine, Now, OperatorScript, PostgresStep, PrimaryStartStep, PromotionStep,
 };
 use crate::core::store::WriteError;
 use crate::etcd::LeaseKeeper;
 use crate::model::{CloneMethods, DataDirectory, Leading, Outcome, Process, ReplicaMethod, Term};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
-use crate::postgres::{Error, PendingPromotion, ReplicaOrder, Started};
+use crate::postgres::{Error, HeldPostmaster, PendingPromotion, ReplicaOrder, Started};
 
 /// A promotion that takes longer than this has failed, since recovery had caught up before.
 const PROMOTE_WITHIN: Duration = Duration::from_secs(60);
@@ -31,11 +31,12 @@ struct JobDriver {
     lease: Option<Arc<LeaseKeeper>>,
     stripping: JoinSet<()>,
     promotion: Option<PendingPromotion>,
+    held: Option<HeldPostmaster>,
 }
 
 /// Runs a machine.
 pub(super) async fn run(tools: Tools, lease: Option<Arc<LeaseKeeper>>, mut machine: Machine) -> Outcome {
-    let mut driver = JobDriver { tools, lease, stripping: JoinSet::new(), promotion: None };
+    let mut driver = JobDriver { tools, lease, stripping: JoinSet::new(), promotion: None, held: None };
     let mut answer = JobAnswer::Begin;
     loop {
         let lease = lease_facts(driver.lease.as_deref());
@@ -78,6 +79,7 @@ impl JobDriver {
             JobStep::Script(OperatorScript::BeforeStop { within }) => self.before_stop(within).await,
             JobStep::Postgres(step) => self.change(step).await,
             JobStep::Promote(step) => self.promote(step).await,
+            JobStep::StartPrimary(step) => self.start_primary(step).await,
         }
     }
 
@@ -158,11 +160,7 @@ impl JobDriver {
                 if let Some(role) = role {
                     postgres.set_settings_role(role);
                 }
-                let started = postgres.start_standby(follow.as_ref(), within).await;
-                if let Ok(Started::StillRecovering) = started {
-                    tracing::warn!("PostgreSQL is still in recovery; still waiting");
-                }
-                ended(started.map(|_| ()))
+                started(postgres.start_standby(follow.as_ref(), within).await)
             }
             PostgresStep::Stop { mode, within } => {
                 let stopped = postgres.stop(mode, within).await;
@@ -202,6 +200,21 @@ impl JobDriver {
         }
     }
 
+    async fn start_primary(&mut self, step: PrimaryStartStep) -> JobAnswer {
+        match (step, &mut self.held) {
+            (PrimaryStartStep::Hold, held) => match self.tools.postgres.hold_primary().await {
+                Ok(postmaster) => {
+                    *held = Some(postmaster);
+                    JobAnswer::Done
+                }
+                Err(error) => JobAnswer::Failed(error.chain()),
+            },
+            (PrimaryStartStep::Release, Some(held)) => ended(held.release().await),
+            (PrimaryStartStep::AwaitReady(within), Some(held)) => started(held.await_ready(within).await),
+            (PrimaryStartStep::Release | PrimaryStartStep::AwaitReady(_), None) => unprepared(),
+        }
+    }
+
     async fn promote(&mut self, step: PromotionStep) -> JobAnswer {
         let postgres = &self.tools.postgres;
         match step {
@@ -237,8 +250,15 @@ impl JobDriver {
     }
 }
 
+fn started(started: Result<Started, Error>) -> JobAnswer {
+    if let Ok(Started::StillRecovering) = started {
+        tracing::warn!("PostgreSQL is still in recovery; still waiting");
+    }
+    ended(started.map(|_| ()))
+}
+
 fn unprepared() -> JobAnswer {
-    JobAnswer::Failed("the promotion was not prepared".to_owned())
+    JobAnswer::Failed("it was not prepared".to_owned())
 }
 
 fn ended(done: Result<(), Error>) -> JobAnswer {

@@ -57,12 +57,6 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
         return Ok(Exit::Done);
     }
     let when = schedule.as_ref().map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
-    for leader in chosen.iter().filter(|member| member.leads) {
-        context.ui.say(&format!(
-            "{} is the leader: its restart includes recovery, and recovery empties unlogged tables",
-            leader.name
-        ));
-    }
     let question = format!("Restart PostgreSQL on {} {when}?", chosen_names(&chosen));
     context.ui.consent(&question, Consent::from_force(which.force))?;
     let pg_version = match &args.pg_version {

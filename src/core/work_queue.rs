@@ -87,6 +87,7 @@ pub fn needs_statements(job: JobKind) -> bool {
         | JobKind::Clone
         | JobKind::UndoClone
         | JobKind::StartStandby
+        | JobKind::StartPrimary
         | JobKind::Checkpoint
         | JobKind::PrePromote
         | JobKind::Promote

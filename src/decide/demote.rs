@@ -20,7 +20,7 @@ pub(super) fn stop_now(tick: &mut Tick<'_>) {
 
 /// Postgres leads no more: `stop` starts once no other long action runs.
 pub(super) fn stop_instead(tick: &mut Tick<'_>, stop: impl FnOnce(&mut Tick<'_>)) {
-    tick.memory.demoted = true;
+    (tick.memory.demoted, tick.memory.served) = (true, None);
     tick.memory.hand_over = None;
     match tick.seen.job.as_ref().map(|running| running.job.kind()) {
         Some(JobKind::Stop) => {}

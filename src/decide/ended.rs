@@ -28,7 +28,9 @@ impl Tick<'_> {
             JobKind::TakeLeadership => self.took_leadership(outcome),
             JobKind::HandOver | JobKind::ReleaseLeadership => self.gave_away(job, outcome),
             JobKind::ReclaimLeadership => self.reclaimed(outcome, failed),
-            JobKind::StartStandby | JobKind::Promote => self.started(job, outcome, failed),
+            JobKind::StartStandby | JobKind::StartPrimary | JobKind::Promote => {
+                self.started(job, outcome, failed)
+            }
             JobKind::PrePromote => self.pre_promoted(outcome),
             JobKind::Clone => self.cloned(outcome, failed),
             JobKind::UndoClone => self.clone_undone(failed),
@@ -138,7 +140,12 @@ impl Tick<'_> {
     fn bootstrapped(&mut self, outcome: &Outcome) {
         match outcome {
             // The store as seen before belonged to another cluster, if to any.
-            Outcome::Done => self.memory.store = StoreSeen::default(),
+            Outcome::Done => {
+                self.memory.store = StoreSeen::default();
+                // What a script has made may be a copy, on the timeline of its origin.
+                self.memory.is_new_cluster =
+                    !self.in_standby_cluster() && !self.seen.me.scripts.custom_bootstrap;
+            }
             Outcome::Failed(why) => self.bootstrap_failed(why),
             Outcome::Refused(_) | Outcome::Unknown(_) => {
                 self.retry_in(JobKind::Bootstrap, REFUSED_AGAIN_AFTER);

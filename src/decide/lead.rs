@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::memory::Served;
 use super::tick::Tick;
 use super::{handover, publish, requests, slots, store, sync};
 use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timeline, WaitingOn};
@@ -9,6 +10,8 @@ use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timelin
 /// The normal case.
 pub(super) fn serve(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     tick.memory.failures.starts = 0;
+    let until = tick.next_tick_by();
+    tick.memory.served = sql.timeline.map(|timeline| Served { term, timeline, until });
     restore_missing_keys(tick, term);
     store::settle(tick, term);
     checkpoint_once(tick, term);

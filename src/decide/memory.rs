@@ -9,7 +9,7 @@ use super::ledgers::{
 use super::sync::SyncMemory;
 use crate::model::{
     ClusterStatus, FollowTarget, HandOverRefusal, HandOverStep, LeaseId, Lsn, MemberName, MemberRecord,
-    Moment, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Term, Unfit,
+    Moment, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Term, Timeline, Unfit,
 };
 
 /// The loop's memory. It is lost when the supervisor restarts, which is safe.
@@ -36,6 +36,12 @@ pub struct Memory {
     pub lease: LeaseLedger,
     /// I stopped being primary and have not been a standby since.
     pub demoted: bool,
+    /// My PostgreSQL has accepted writes, and nobody else can have led since.
+    #[serde(default)]
+    pub served: Option<Served>,
+    /// This member has created the cluster, and nobody has led it yet: nobody else has any of its data.
+    #[serde(default)]
+    pub is_new_cluster: bool,
     /// Whether the checkpoint after promotion is done, while I am primary (`None`: not begun).
     pub checkpoint: Option<bool>,
     /// The source of WAL that the running standby was given.
@@ -115,7 +121,7 @@ impl Memory {
         (self.answers_since, self.store_heard) = (None, None);
         (self.released_term, self.hand_over, self.led_since) = (None, None, None);
         (self.published, self.status, self.lease.gone) = (None, None, None);
-        self.failsafe.written = None;
+        (self.failsafe.written, self.served) = (None, None);
         (self.sync.term, self.sync.owned, self.sync.writing) = (None, None, None);
         if let Some(Following::Source { term, .. }) = &mut self.following {
             // Not the term of any leader, so that the leader's history is asked for.
@@ -137,6 +143,17 @@ impl Memory {
     pub fn stands_back(&self, now: Moment) -> bool {
         self.leader_key.vacant().is_some_and(|leaderless| leaderless.lag_disqualified) || self.yields(now)
     }
+}
+
+/// What my PostgreSQL did when it last accepted writes, as long as the lease was held without a doubt since.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The term.
+    pub term: Term,
+    /// The timeline that it wrote. No member can have begun another one.
+    pub timeline: Timeline,
+    /// A tick that comes later comes from a loop that was frozen.
+    pub until: Moment,
 }
 
 /// The source of a standby's WAL.

@@ -21,6 +21,7 @@ mod failsafe;
 mod follow;
 mod handover;
 mod history;
+mod in_place;
 mod lag;
 mod lead;
 mod leadership;
@@ -57,7 +58,7 @@ pub use ledgers::{
     Ending, FailedRaceRounds, FailsafeLedger, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger,
     Leaving, LogicalSlotLedger, PromotionSeen, Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
 };
-pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory, Restart};
+pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory, Restart, Served};
 pub use slots::needs_feedback;
 pub use sync::{QuorumState as SyncMachine, SyncMemory, SyncStep, priority_step, quorum_steps};
 pub use table::{decide, situation_name};

@@ -194,8 +194,10 @@ fn state(tick: &Tick<'_>, server: &Server<'_>) -> MemberState {
             return MemberState::InitializingNewCluster;
         }
         Some(JobKind::Bootstrap | JobKind::Clone) => return MemberState::CreatingReplica,
-        Some(JobKind::StartStandby | JobKind::Stop) if restarting => return MemberState::Restarting,
-        Some(JobKind::StartStandby) => return MemberState::Starting,
+        Some(JobKind::StartStandby | JobKind::StartPrimary | JobKind::Stop) if restarting => {
+            return MemberState::Restarting;
+        }
+        Some(JobKind::StartStandby | JobKind::StartPrimary) => return MemberState::Starting,
         Some(JobKind::Stop) => return MemberState::Stopping,
         Some(
             JobKind::TakeLeadership

@@ -88,7 +88,7 @@ impl<'a> RaceRequest<'a> {
 }
 
 /// What comes before a race.
-fn not_begun(tick: &mut Tick<'_>) -> Option<Reason> {
+pub(super) fn not_begun(tick: &mut Tick<'_>) -> Option<Reason> {
     if tick.memory.restart.is_some() {
         return Some(Reason::Restarting);
     }
@@ -145,7 +145,7 @@ fn compare(
     take(tick, Reason::HealthiestMember)
 }
 
-fn take(tick: &mut Tick<'_>, because: Reason) -> Reason {
+pub(super) fn take(tick: &mut Tick<'_>, because: Reason) -> Reason {
     store::hear(tick);
     let unfenced = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref());
     let by = TakeLeadershipPreconditions {
@@ -191,7 +191,7 @@ fn reason_of(tick: &Tick<'_>, fault: OwnFault) -> Option<Reason> {
 }
 
 /// Nobody asked for me, and others go first.
-fn held_back(tick: &mut Tick<'_>) -> Option<Reason> {
+pub(super) fn held_back(tick: &mut Tick<'_>) -> Option<Reason> {
     if tick.seen.settings.pause {
         return Some(Reason::Paused);
     }

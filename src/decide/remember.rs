@@ -3,7 +3,7 @@
 
 use super::leadership::Leadership;
 use super::ledgers::{LeaderKeyPhase, Leaderless, Registered};
-use super::memory::Rejoin;
+use super::memory::{Rejoin, Served};
 use super::server::Server;
 use super::tick::Tick;
 use crate::model::{Finished, JobKind, Outcome, Process};
@@ -81,7 +81,7 @@ impl Tick<'_> {
         if let Leadership::Mine(_) = leadership
             && self.memory.hand_over.is_none()
         {
-            self.memory.demoted = false;
+            (self.memory.demoted, self.memory.is_new_cluster) = (false, false);
             self.memory.rejoin = Rejoin::default();
         }
     }
@@ -95,13 +95,24 @@ impl Tick<'_> {
             self.memory.failures.crashes.clear();
             // The leader publishes the status now.
             self.memory.status = None;
+            self.memory.is_new_cluster = false;
         }
         let unconfirmed = *leadership == Leadership::Unconfirmed;
         let may_lead = |term| unconfirmed || leadership.held_term() == Some(term);
         self.memory.released_term = self.memory.released_term.take().filter(|given| may_lead(given.term));
+        self.remember_served(leadership);
         if leadership.mine().is_none() {
             self.memory.slots.inherited = false;
         }
+    }
+
+    /// A loop that was frozen knows nothing of the time between: another member may have led, under a store that etcd
+    /// does not have any more.
+    fn remember_served(&mut self, leadership: &Leadership) {
+        let (now, mine) = (self.now, leadership.mine());
+        let served =
+            self.memory.served.take().filter(|served| mine == Some(served.term) && now < served.until);
+        self.memory.served = served.map(|served| Served { until: self.next_tick_by(), ..served });
     }
 
     /// Answers from before the key became vacant do not count, nor do those from before a lost race.
@@ -216,7 +227,9 @@ impl Tick<'_> {
 
     /// Whether the end of the postmaster was planned.
     fn is_end_planned(&self) -> bool {
-        let stops = self.just_finished(JobKind::Stop) || self.runs(JobKind::Stop);
+        // A start that fails is counted as that; its process may never have been PostgreSQL.
+        let started_or_stopped = [JobKind::Stop, JobKind::StartPrimary];
+        let stops = started_or_stopped.into_iter().any(|job| self.just_finished(job) || self.runs(job));
         let operated = self.memory.hand_over.is_some() || self.memory.restart.is_some();
         stops || operated || self.ends()
     }

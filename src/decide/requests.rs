@@ -244,7 +244,7 @@ fn outcome(tick: &Tick<'_>, restart: &Restart) -> Option<Reply> {
 
 fn start_failure<'a>(tick: &Tick<'a>) -> Option<&'a str> {
     tick.seen.finished.iter().find_map(|finished| match (&finished.job, &finished.outcome) {
-        (JobKind::StartStandby, Outcome::Failed(why)) => Some(why.as_str()),
+        (JobKind::StartStandby | JobKind::StartPrimary, Outcome::Failed(why)) => Some(why.as_str()),
         (_, _) => None,
     })
 }

@@ -1,4 +1,5 @@
-//! The start of a stopped Postgres, always as a standby; a promotion is a separate, later step.
+//! The start of a stopped Postgres: as a standby, and a promotion is a separate, later step. The exceptions are in
+//! [`in_place`].
 
 use std::time::Duration;
 
@@ -6,7 +7,8 @@ use super::ledgers::PrePromote;
 use super::race::Candidates;
 use super::tick::Tick;
 use super::{
-    attach, bootstrap, demote, failsafe, handover, liveness, publish, race, slots, stop, store, sync,
+    attach, bootstrap, demote, failsafe, handover, in_place, liveness, publish, race, slots, stop, store,
+    sync,
 };
 use crate::model::{
     ControlFile, Job, JobKind, Reason, SqlFacts, SyncReason, Term, Timeline, Unfit, WaitingOn,
@@ -32,7 +34,13 @@ pub(super) fn lead(tick: &mut Tick<'_>, term: Term, control: &ControlFile) -> Re
     if let Some(reason) = instead(tick, term, control) {
         return reason;
     }
-    start(tick, control);
+    if let Some(reason) = in_place::first_start(tick, term, control) {
+        return reason;
+    }
+    if !in_place::start(tick, term, control) {
+        sync::lock_clients_out(tick, control);
+        as_standby(tick, true);
+    }
     if is_planned(tick) { Reason::Restarting } else { Reason::CrashedLeader }
 }
 
@@ -200,18 +208,17 @@ pub(super) fn without_leader(tick: &mut Tick<'_>, control: &ControlFile) -> Reas
             return Reason::ReplicaMustNotRebuild { me: tick.seen.me.name.clone() };
         }
     }
-    start(tick, control);
-    Reason::StartingToCompete
-}
-
-fn start(tick: &mut Tick<'_>, control: &ControlFile) {
+    if let Some(reason) = in_place::lead_new_cluster(tick) {
+        return reason;
+    }
     sync::lock_clients_out(tick, control);
     as_standby(tick, true);
+    Reason::StartingToCompete
 }
 
 /// Starts it without a source. `lowers`: the leader is promoted next.
 pub(super) fn as_standby(tick: &mut Tick<'_>, lowers: bool) {
-    let within = tick.seen.settings.primary_start_timeout.max(Duration::from_secs(10));
+    let within = in_place::timeout(tick);
     attach::to_nobody(tick);
     tick.start(Job::StartStandby { follow: None, within, lowers });
 }

@@ -90,10 +90,15 @@ pub(super) fn hear(tick: &mut Tick<'_>) {
     tick.memory.store_heard = Some((vacant_at, seen.unwrap_or_default()));
 }
 
+/// The revision that another member had already seen when I became leader by an older one.
+pub(super) fn heard_before(tick: &Tick<'_>, term: Term) -> Option<i64> {
+    tick.memory.store_heard.filter(|(_, heard)| term.0 <= *heard).map(|(_, before)| before)
+}
+
 /// The leader key is older than a revision that another member had already seen. So this member was away since before
 /// the restored snapshot, and its view does not contradict its own memory.
 pub(super) fn denied(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
-    let (_, before) = tick.memory.store_heard.filter(|(_, heard)| term.0 <= *heard)?;
+    let before = heard_before(tick, term)?;
     let change = StoreChange::RevisionFell { before, now: term.0 };
     tick.memory.store.change = Some(change.clone());
     Some(record(tick, change))
@@ -110,8 +115,9 @@ pub(super) fn record(tick: &mut Tick<'_>, change: StoreChange) -> Reason {
         tick.memory.generation_sent_at = Some(tick.now);
         tick.act(Action::WriteGeneration(write));
     }
-    let promotes =
-        |running: &RunningJob| matches!(running.job.kind(), JobKind::Promote | JobKind::PrePromote);
+    let promotes = |running: &RunningJob| {
+        matches!(running.job.kind(), JobKind::Promote | JobKind::PrePromote | JobKind::StartPrimary)
+    };
     if tick.seen.job.as_ref().is_some_and(promotes) {
         tick.act(Action::CancelJob);
     }

@@ -8,8 +8,8 @@ use super::server::Server;
 use super::situation::{Assessment, Situation};
 use super::tick::Tick;
 use super::{
-    bootstrap, clone, demote, failsafe, follow, handover, lead, liveness, publish, race, rejoin, requests,
-    routing, shutdown, slots, standby_cluster, start, store, sync, unfenced,
+    bootstrap, clone, demote, failsafe, follow, handover, in_place, lead, liveness, publish, race, rejoin,
+    requests, routing, shutdown, slots, standby_cluster, start, store, sync, unfenced,
 };
 use crate::model::{
     Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Process, Reason, RunningJob,
@@ -80,7 +80,7 @@ fn act<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, situation: Situation<
         Situation::StoreWentBack { change } => store::record(tick, change.clone()),
         Situation::DeadPrimary { death, term } => dead(tick, found, death, term),
         Situation::JobUnderVanishedKey { running, sql } => {
-            race::retake(tick, sql);
+            in_place::retake(tick, sql);
             busy(tick, running, &found.leadership)
         }
         Situation::CheckpointUnderLeader { running, term, sql } => {
@@ -95,7 +95,7 @@ fn act<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, situation: Situation<
         Situation::PodEnds { term, end } => shutdown::cease_to_lead(tick, term, &found.server, end),
         Situation::ForeignData { control } => foreign(tick, control.system_id),
         Situation::ExpiringOther => Reason::LeaseExpiring,
-        Situation::KeyVanishedUnderPrimary { sql } => race::retake(tick, sql),
+        Situation::KeyVanishedUnderPrimary { sql } => in_place::retake(tick, sql),
         Situation::Confirming => race::confirming(tick),
         Situation::FormerSelfLeads { key } => race::revoke_previous_incarnation(tick, key),
         Situation::LeaderWithoutData { term } => demote::release(tick, term, Reason::NoDataToLead),
@@ -158,6 +158,7 @@ fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> R
             !may_promote || tick.ends() || matches!(tick.seen.postgres.process, Process::Down { .. })
         }
         JobKind::Promote => !may_promote,
+        JobKind::StartPrimary => !may_promote || tick.ends(),
         JobKind::Bootstrap | JobKind::Clone | JobKind::UndoClone | JobKind::CrashRecovery => tick.ends(),
         JobKind::StartStandby => tick.ends() || follow::is_overtaken(tick, running, leadership),
         // A restart's checkpoint may take long. That of a hand-over has the hand-over's deadline.

@@ -41,6 +41,11 @@ impl<'a> Tick<'a> {
         self.seen.view.as_ref().map(|view| &view.cluster)
     }
 
+    /// When the next tick comes at the latest, if the loop is not frozen.
+    pub(super) fn next_tick_by(&self) -> Moment {
+        self.now + self.seen.settings.loop_wait + self.seen.settings.ttl
+    }
+
     /// Why etcd refuses writes, while it does.
     pub(super) fn writes_refused(&self) -> Option<&'a str> {
         self.seen.writes.refused.as_deref()

@@ -201,6 +201,15 @@ pub enum Job {
         /// The leader may reduce its minimums before: it is promoted next, and writes WAL for that now.
         lowers: bool,
     },
+    /// Start my own PostgreSQL as the primary that it was, on its timeline, if I still lead in `term`.
+    StartPrimary {
+        /// The term that allows it.
+        term: Term,
+        /// When to give up waiting.
+        within: Duration,
+        /// The first start of a new cluster: this member has not led in `term` before.
+        first: bool,
+    },
     /// Stop in steps of growing force that begin at `mode`.
     Stop {
         /// The first step.
@@ -261,6 +270,7 @@ impl Job {
             Job::Clone { .. } => JobKind::Clone,
             Job::UndoClone => JobKind::UndoClone,
             Job::StartStandby { .. } => JobKind::StartStandby,
+            Job::StartPrimary { .. } => JobKind::StartPrimary,
             Job::Stop { .. } => JobKind::Stop,
             Job::Checkpoint => JobKind::Checkpoint,
             Job::PrePromote { .. } => JobKind::PrePromote,
@@ -283,6 +293,7 @@ pub enum JobKind {
     Clone,
     UndoClone,
     StartStandby,
+    StartPrimary,
     Stop,
     Checkpoint,
     PrePromote,
@@ -310,7 +321,7 @@ impl fmt::Display for JobKind {
             JobKind::Bootstrap => "bootstrap",
             JobKind::Clone => "creating replica",
             JobKind::UndoClone => "undoing a clone",
-            JobKind::StartStandby => "starting",
+            JobKind::StartStandby | JobKind::StartPrimary => "starting",
             JobKind::Stop => "stopping",
             JobKind::Checkpoint => "checkpoint",
             JobKind::PrePromote => "running pre_promote",

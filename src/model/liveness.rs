@@ -202,6 +202,8 @@ pub struct Liveness {
     watched: Option<Watched>,
     /// The postmaster of the leader of a standby cluster, since it has answered; it proves all but a write.
     standby_leader: Option<i32>,
+    /// A postmaster that was started as a primary and has not been one yet: it recovers first, which may take long.
+    starting: Option<i32>,
 }
 
 /// One postmaster that may be primary.
@@ -236,6 +238,7 @@ impl Liveness {
             loop_due: None,
             watched: None,
             standby_leader: None,
+            starting: None,
         }
     }
 
@@ -307,6 +310,9 @@ impl Liveness {
         {
             return LivenessVerdict::Dead(Death::Stopped { process: process.clone(), within });
         }
+        if self.is_starting(watched) {
+            return LivenessVerdict::Alive;
+        }
         let trouble = |track: &ProofTrack| track.trouble.clone().unwrap_or_else(|| "no answer".to_owned());
         let (connection, write) = (&watched.connection, &watched.write);
         if within <= age(connection.from) {
@@ -336,7 +342,7 @@ impl Liveness {
                 now.since(self.ran_at).as_secs()
             ));
         }
-        match (self.verdict(now), &self.watched) {
+        match (self.verdict(now), self.watched.as_ref().filter(|watched| !self.is_starting(watched))) {
             (LivenessVerdict::Dead(death), _) => Some(death.to_string()),
             (LivenessVerdict::Alive | LivenessVerdict::Doubtful { .. }, Some(_)) => None,
             (LivenessVerdict::Alive | LivenessVerdict::Doubtful { .. }, None) => {

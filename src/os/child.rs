@@ -8,7 +8,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::Pid;
-use tokio::process::{ChildStderr, ChildStdout, Command};
+use tokio::process::{ChildStderr, ChildStdin, ChildStdout, Command};
 
 /// The children that a task waits for: pid and token of the registration. The token matters because a pid may be used
 /// again before the former registration is removed.
@@ -111,6 +111,11 @@ impl Child {
         if self.inner.is_some() {
             let _ = killpg(Pid::from_raw(self.pid), Signal::SIGKILL);
         }
+    }
+
+    /// Its standard input, if piped and not taken yet.
+    pub fn take_stdin(&mut self) -> Option<ChildStdin> {
+        self.inner.as_mut()?.stdin.take()
     }
 
     /// Its standard output, if piped and not taken yet.

@@ -1,4 +1,4 @@
-//! Waits for the exit of a process that is not a child of this one.
+//! A handle for a process that is not a child of this one: its exit is waited for, and it can be killed.
 
 use std::io;
 use std::os::fd::{FromRawFd, OwnedFd};
@@ -26,6 +26,11 @@ impl Pidfd {
         // SAFETY: the `AsyncFd` owns the descriptor, which stays open and unchanged until it is dropped.
         let fd = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE)? };
         Ok(Pidfd { fd })
+    }
+
+    /// Sends it SIGKILL; false when it has ended.
+    pub fn kill(&self) -> bool {
+        rustix::process::pidfd_send_signal(self.fd.get_ref(), rustix::process::Signal::KILL).is_ok()
     }
 
     /// Waits until it has ended (it may still be a zombie). Can be dropped and called again.

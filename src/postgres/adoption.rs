@@ -14,6 +14,7 @@ use super::control::PidFile;
 use super::handle::PostgresInner;
 use super::postmaster::LOOK_EVERY;
 use super::process::resolve;
+use super::start_primary::WAIT_TO_START;
 use super::{Error, Setup, files};
 use crate::os::error_chain::ErrorChain;
 use crate::os::file_id::FileId;
@@ -139,6 +140,22 @@ fn end_orphans(processes: &PostgresProcesses) {
     while processes.kill_all() {
         std::thread::sleep(LOOK_EVERY);
     }
+    // One that waits to become the postmaster ends by itself, unless it was released: then it becomes it at any moment.
+    for pid in process::all().filter(|pid| waits_to_start(processes, *pid)) {
+        if let Ok(held) = Pidfd::open(pid) {
+            while waits_to_start(processes, pid) && held.kill() {
+                std::thread::sleep(LOOK_EVERY);
+            }
+        }
+    }
+    while processes.kill_all() {
+        std::thread::sleep(LOOK_EVERY);
+    }
+}
+
+fn waits_to_start(processes: &PostgresProcesses, pid: i32) -> bool {
+    let works_here = matches!(works_in(processes, pid), Ok(true));
+    works_here && process::title(pid).is_some_and(|title| title.contains(WAIT_TO_START))
 }
 
 /// Before a start: removes a `postmaster.pid`, and a socket's lock file, that names a live process of another program;

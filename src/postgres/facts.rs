@@ -68,6 +68,7 @@ pub(super) async fn look(inner: &PostgresInner) -> Result<SqlFacts, Error> {
     if facts.is_primary() {
         // Also one that was promoted under a former supervisor, when this one had taken it for a standby.
         inner.postmaster.may_be_primary();
+        inner.has_started();
     }
     inner.postmaster.has_shown(facts.timeline);
     Ok(facts)

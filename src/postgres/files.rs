@@ -72,13 +72,23 @@ pub(super) fn write_promote(setup: &Setup, path: &Path) -> Result<(), Error> {
 
 /// Writes all files that a start needs, and the signal file that makes it a standby.
 pub(super) fn write_all(inner: &PostgresInner, follow: Option<&FollowTarget>) -> Result<(), Error> {
+    write_for_start(inner, follow)?;
+    write(&inner.setup, &inner.setup.data_dir.join("standby.signal"), "")
+}
+
+/// Writes all files for a start that ends as a primary, on the same timeline.
+pub(super) fn write_of_primary(inner: &PostgresInner) -> Result<(), Error> {
+    write_for_start(inner, None)?;
+    remove(&inner.setup.data_dir.join("standby.signal"))
+}
+
+fn write_for_start(inner: &PostgresInner, follow: Option<&FollowTarget>) -> Result<(), Error> {
     let setup = &inner.setup;
     write_main(inner, follow)?;
     access_rules::write(inner, &inner.parameters())?;
     strip_auto_conf(inner)?;
     remove(&setup.data_dir.join("recovery.signal"))?;
-    remove(&setup.data_dir.join("promote"))?;
-    write(setup, &setup.data_dir.join("standby.signal"), "")
+    remove(&setup.data_dir.join("promote"))
 }
 
 /// Removes the files that make a start a standby.

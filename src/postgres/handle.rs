@@ -13,6 +13,7 @@ use super::promote::PendingPromotion;
 use super::session::Access;
 use super::slot_copies::SlotCopies;
 use super::sql::KeptConnection;
+use super::start_primary::HeldPostmaster;
 use super::{
     Adoption, Error, Parameters, Probe, Setup, access_rules, adoption, bootstrap, control, facts, kept,
     logical, process, promote, rewind, running, slot_copies, slots, sql, timelines,
@@ -52,6 +53,13 @@ impl PostgresInner {
 
     pub(super) fn parameters(&self) -> Parameters {
         self.configuration.parameters()
+    }
+
+    /// It has answered as a primary.
+    pub(super) fn has_started(&self) {
+        if let Some(processes) = self.postmaster.processes() {
+            self.liveness().has_started(processes.pid, clock::now());
+        }
     }
 
     pub(super) fn are_clients_locked_out(&self) -> bool {
@@ -203,7 +211,7 @@ impl Postgres {
         adoption::adopt(&self.inner, guarded)
     }
 
-    /// Starts as a standby, always; `follow` `None`: nobody yet. Returns as soon as it accepts connections, or after
+    /// Starts as a standby; `follow` `None`: nobody yet. Returns as soon as it accepts connections, or after
     /// `within` while it still recovers.
     pub async fn start_standby(
         &self,
@@ -211,6 +219,11 @@ impl Postgres {
         within: Duration,
     ) -> Result<Started, Error> {
         process::start_standby(&self.inner, follow, within).await
+    }
+
+    /// Starts a process that waits before it becomes the postmaster of a primary, on the timeline that it has.
+    pub async fn hold_primary(&self) -> Result<HeldPostmaster, Error> {
+        HeldPostmaster::start(&self.inner).await
     }
 
     /// Stops by a staircase that begins at `mode`; `within` is the time of the first step. Returns when no process is

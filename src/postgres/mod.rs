@@ -6,6 +6,7 @@
 //!             adopt ── adoption          whether one runs already, which may be unknown
 //!             probe ── probe ── connection_probe storage   a thread that proves that it works, while it may be primary
 //!           promote ── promote
+//!      hold_primary ── start_primary  the process first, then the guard, then the start
 //!         sql_facts ── facts ─┐
 //!    leader_history ──────────┴─ sql ── tls
 //!   every statement ── session ── sockets     the own way in: private socket directory, own role
@@ -21,8 +22,9 @@
 //! ```
 //!
 //! The marker `<data_dir>.matriarch-half-made` lies beside a directory that is being made or rewound; such a directory
-//! is never started. Every start is a standby's; only `promote` makes a primary. A long operation is cancelled by
-//! dropping it: the programs that it runs die, the postmaster does not.
+//! is never started. Every start is a standby's, except for that of a leader that was the primary: it is held back
+//! until it is guarded. A long operation is cancelled by dropping it: the programs that it runs die, the postmaster
+//! does not.
 //!
 //! Deliberately absent: which member should lead. This module carries out orders and reports facts.
 
@@ -50,6 +52,7 @@ mod slot_copies;
 mod slots;
 mod sockets;
 mod sql;
+mod start_primary;
 mod timelines;
 mod tls;
 
@@ -80,3 +83,4 @@ pub use promote::PendingPromotion;
 pub use replica::ReplicaOrder;
 pub use rotation::Passwords;
 pub use setup::{Parameters, RoleCredentials, Setup};
+pub use start_primary::HeldPostmaster;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
+use tokio::process::{ChildStdin, Command};
 
 use super::adoption::{clear_stale_locks, started_by};
 use super::control::PidFile;
@@ -12,7 +13,7 @@ use super::handle::{PostgresInner, Started, Stopped};
 use super::postmaster::LOOK_EVERY;
 use super::program::bare;
 use super::{Error, Setup, control, files, rewind, slot_copies, timelines};
-use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
+use crate::model::{ControlFile, DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, OnOwnerExit};
 use crate::os::file_id::FileId;
 use crate::os::pidfd::Pidfd;
@@ -47,6 +48,10 @@ impl PostgresInner {
         held: Pidfd,
         standby_start: bool,
     ) {
+        let ready = PidFile::find(&self.setup.data_dir).ok().flatten().is_some_and(|file| file.ready);
+        if !standby_start && !ready {
+            self.liveness().starts(processes.pid);
+        }
         self.postmaster.began(processes, standby_start);
         self.access.adopt(self);
         let inner = Arc::clone(self);
@@ -68,12 +73,8 @@ pub(super) async fn start_standby(
     follow: Option<&FollowTarget>,
     within: Duration,
 ) -> Result<Started, Error> {
-    inner.postmaster.must_be_down("start")?;
     let setup = &inner.setup;
-    let control = match control::look(setup).await.0 {
-        DataDirectory::Ready(control) => control,
-        other => return Err(Error::Unfit(format!("start: the data directory is {other:?}"))),
-    };
+    let control = startable(inner).await?;
     if control.minimal_wal && !control.is_unfinished_copy() {
         tracing::info!(
             "the data here was written with wal_level=minimal: one start without clients raises it"
@@ -88,33 +89,46 @@ pub(super) async fn start_standby(
     let mut line =
         files::command_line(&parameters, &slot_copies::with_room(setup, &control.standby_minimums));
     line.extend(inner.access.argument());
-    launch(inner, line.clone(), true)?;
+    launch(inner, bare(setup, setup.program("postgres")), &line, true)?;
     match wait_until_ready(inner, within).await {
         Err(Error::EndedWhileStarting { exit }) => Err(Error::start_failed(setup, &exit, &line).await),
         ready => ready,
     }
 }
 
-/// Spawns the postmaster, which outlives the supervisor, and watches it.
+/// The control file of a server that is down and can be started.
+pub(super) async fn startable(inner: &PostgresInner) -> Result<ControlFile, Error> {
+    inner.postmaster.must_be_down("start")?;
+    match control::look(&inner.setup).await.0 {
+        DataDirectory::Ready(control) => Ok(control),
+        other => Err(Error::Unfit(format!("start: the data directory is {other:?}"))),
+    }
+}
+
+/// Spawns the postmaster by `command`, which is its program or starts it, and watches it. It outlives the supervisor.
+/// Returns its standard input, if that is piped.
 pub(super) fn launch(
     inner: &Arc<PostgresInner>,
-    line: Vec<String>,
+    mut command: Command,
+    line: &[String],
     standby_start: bool,
-) -> Result<i32, Error> {
+) -> Result<Option<ChildStdin>, Error> {
     let setup = &inner.setup;
     let processes = resolve(setup)?;
     clear_stale_locks(setup, &processes)?;
-    let mut command = bare(setup, setup.program("postgres"));
     command.arg("-D").arg(&setup.data_dir);
     command.arg(format!("--config-file={}", files::main_file(setup).display()));
     command.args(line).env("PG_GRANDPARENT_PID", std::process::id().to_string());
     let spawn = |source| Error::Spawn { program: "postgres".to_owned(), source };
-    let child = child::spawn(&mut command, OnOwnerExit::Outlives).map_err(spawn)?;
+    let mut child = child::spawn(&mut command, OnOwnerExit::Outlives).map_err(spawn)?;
+    let stdin = child.take_stdin();
     let processes = processes.with_postmaster(child.pid());
-    let pid = processes.pid;
+    if !standby_start {
+        inner.liveness().starts(processes.pid);
+    }
     inner.postmaster.began(processes, standby_start);
     tokio::spawn(watch(Arc::clone(inner), processes, child));
-    Ok(pid)
+    Ok(stdin)
 }
 
 async fn watch(inner: Arc<PostgresInner>, processes: PostgresProcesses, mut child: Child) {
@@ -142,6 +156,7 @@ pub(super) async fn wait_until_ready(inner: &PostgresInner, within: Duration) ->
             }
             (Some(file), Some(processes)) if file.pid != processes.pid => {
                 if let Some(postmaster) = started_by(&processes, file.pid) {
+                    inner.liveness().replaced(processes.pid, postmaster.pid);
                     inner.postmaster.replaced_by(postmaster);
                     continue;
                 }

@@ -25,12 +25,25 @@ fn leader_under_full_etcd() -> World {
     world
 }
 
-/// The number of crashes does not matter, because no other member could take the key. It is promoted as soon as etcd
-/// accepts a write.
+/// It goes on on its timeline, so nothing has to be written to etcd before. The number of crashes does not matter,
+/// because no other member could take the key.
+#[test]
+fn a_crashed_leader_goes_on_under_a_full_etcd() {
+    let mut world = leader_under_full_etcd();
+    for crash in 0..5 {
+        world.later(1000).answers("b", 1000).answers("c", 1000);
+        let crashed = world.postgres(down(ControlState::InProduction)).tick();
+        assert_eq!(jobs(&crashed.actions), [JobKind::StartPrimary], "crash {crash}");
+        world.later(200).ends(JobKind::StartPrimary, Outcome::Done).postgres(up(primary(1000))).tick();
+    }
+}
+
+/// One that has to begin a timeline is promoted as soon as etcd accepts a write.
 #[test]
 fn a_crashed_leader_keeps_the_key_until_it_can_be_promoted() {
     let mut world = leader_under_full_etcd();
     for crash in 0..5 {
+        world.memory.served = None;
         world.later(1000).answers("b", 1000).answers("c", 1000);
         let crashed = world.postgres(down(ControlState::InProduction)).tick();
         assert_eq!(jobs(&crashed.actions), [JobKind::StartStandby], "crash {crash}");
@@ -77,7 +90,7 @@ fn a_release_that_was_refused_did_not_happen() {
         |action: &Action| matches!(action, Action::Start(Job::ReleaseLeadership { status: Some(_), .. }));
     assert!(given.actions.iter().any(with_a_write), "{:?}", given.actions);
     refuses(world.later(5).ends(JobKind::ReleaseLeadership, Outcome::Refused(FULL.to_owned())));
-    assert_eq!(jobs(&world.tick().actions), [JobKind::StartStandby]);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::StartPrimary]);
 }
 
 /// SIGTERM: no hand-over is tried, PostgreSQL is stopped, the key is deleted, and the supervisor exits whatever the

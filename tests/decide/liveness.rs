@@ -239,6 +239,7 @@ fn after_three_failed_starts_another_member_leads() {
     let mut world = World::new();
     world.i_lead().postgres(up(primary(1000))).tick();
     world.later(10).postgres(down(ControlState::InProduction));
+    world.memory.served = None;
     for round in 0..3 {
         others_answer(world.later(2000));
         assert_eq!(kinds(&world.tick().actions), [JobKind::StartStandby], "{round}");

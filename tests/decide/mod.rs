@@ -7,6 +7,7 @@ mod failsafe;
 mod follow;
 mod full_etcd;
 mod history_read;
+mod in_place;
 mod lease_gone;
 mod liveness;
 mod new_cluster;

@@ -21,13 +21,14 @@ fn a_restart_in_pause_brings_the_primary_back() {
         [JobKind::Stop]
     );
     world.later(50).postgres(down(ControlState::ShutDown)).ends(JobKind::Stop, Outcome::Done);
-    assert_eq!(jobs(&world.tick().actions), [JobKind::StartStandby]);
+    assert_eq!(jobs(&world.tick().actions), [JobKind::StartPrimary]);
 }
 
 impl World {
     /// In pause a's primary is stopped for a switchover to c.
     fn stopped_for_a_switchover() -> World {
         let mut world = World::new();
+        world.seen.settings.loop_wait = std::time::Duration::from_secs(60);
         world.i_lead().postgres(up(primary(1000))).seen.settings.pause = true;
         world.tick();
         world.cluster().failover = Some(switchover(Some("c")));
@@ -59,9 +60,9 @@ fn an_aborted_switchover_in_pause_leaves_a_primary() {
     let aborted = world.later(60_000).answers("c", 900).tick();
     assert!(matches!(&aborted.because, Reason::HandOverRefused(_)), "{}", aborted.because);
     world.cluster().failover = None;
-    assert_eq!(jobs(&world.later(1).tick().actions), [JobKind::StartStandby]);
-    world.later(100).postgres(up(standby(1000))).ends(JobKind::StartStandby, Outcome::Done);
-    assert_eq!(jobs(&world.tick().actions), [JobKind::Promote]);
+    assert_eq!(jobs(&world.later(1).tick().actions), [JobKind::StartPrimary]);
+    world.later(100).postgres(up(primary(1000))).ends(JobKind::StartPrimary, Outcome::Done);
+    assert_eq!(world.tick().because, Reason::Leading);
 }
 
 /// The candidate is promoted when it has the key. A standby that has the key, and for which nobody asked, releases it.

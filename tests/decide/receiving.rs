@@ -49,7 +49,7 @@ fn a_candidate_that_stops_receiving_is_given_up() {
     assert_eq!(jobs(&world.later(1900).answers("c", 895).tick().actions), []);
     let aborted = world.later(200).answers("c", 895).tick();
     assert!(aborted.because.to_string().contains("receives nothing"), "{}", aborted.because);
-    assert_eq!(jobs(&world.later(1).tick().actions), [JobKind::StartStandby]);
+    assert_eq!(jobs(&world.later(1).tick().actions), [JobKind::StartPrimary]);
 }
 
 /// A candidate that has all WAL and takes long to replay it is waited for.

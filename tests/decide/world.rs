@@ -252,7 +252,7 @@ pub(super) fn dead(death: Death) -> PostgresFacts {
     }
 }
 
-/// A primary that was started as a standby and promoted, as every primary is.
+/// A primary that was started as a standby and promoted.
 fn promoted() -> PostgresFacts {
     PostgresFacts { process: promotion(), ..up(primary(1000)) }
 }

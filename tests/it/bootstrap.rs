@@ -19,6 +19,7 @@ async fn three_start_at_once_and_one_initializes() {
     let seen = cluster.wait_until_well().await;
     let identifier = "SELECT system_identifier FROM pg_control_system()";
     let initialized = cluster.etcd.get("/service/herd/initialize").await.expect("the key is there");
+    assert_eq!(seen.timeline(), 1, "the first start is no promotion");
     for member in &cluster.members {
         assert_eq!(member.value(identifier).await, initialized, "{}", member.name);
         assert_eq!(seen.member(&member.name)["timeline"], seen.timeline(), "{}", member.name);

@@ -19,6 +19,7 @@ use tokio::sync::watch;
 mod access;
 mod failed_bootstrap;
 mod herd;
+mod in_place;
 mod judge;
 mod layout;
 mod replica;

@@ -28,8 +28,8 @@ pub(crate) struct Memory {
     /// The highest term and timeline seen.
     pub(crate) term: i64,
     pub(crate) timeline: u32,
-    /// Every timeline that was begun.
-    pub(crate) timelines: BTreeSet<u32>,
+    /// Every timeline that was begun, and by whom.
+    pub(crate) timelines: BTreeMap<u32, usize>,
     /// etcd's store went back in time.
     pub(crate) store_lost: bool,
     /// Whom an operator wants to lead, whatever is lost, and since when.
@@ -56,6 +56,13 @@ pub(crate) fn step(sim: &Sim) {
 pub(crate) fn promoted(sim: &Sim, member: usize) {
     sim.world().ledger.promotions += 1;
     timelines::promoted(sim, member);
+    sync_record::promoted(sim, member);
+    loss::promoted(sim, member);
+}
+
+/// A primary has just gone on as the one that it was.
+pub(crate) fn continued(sim: &Sim, member: usize) {
+    timelines::continued(sim, member);
     sync_record::promoted(sim, member);
     loss::promoted(sim, member);
 }

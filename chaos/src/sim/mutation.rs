@@ -95,6 +95,10 @@ pub(crate) enum Mutation {
     AnybodyPromises,
     /// The driver reports a job as cancelled and leaves its task running.
     CancelWithoutAbort,
+    /// A leader whose PostgreSQL is down seems to have served in its term, on whatever timeline lies there.
+    GoesOnAfterAnybody,
+    /// The driver does not lock clients out of a primary that starts in place.
+    NoLockoutInPlace,
     /// The driver of the guard reports PostgreSQL as killed without killing it.
     GuardKillDropped,
 }

@@ -32,23 +32,23 @@ fn a_seed_tells_the_same_story_twice() {
 
 #[test]
 fn two_writers_are_seen() {
-    is_caught(Mutation::DeadlineTooLate, "one_writer", 31);
-    is_caught(Mutation::NoDeadManTimer, "one_writer", 124);
-    is_caught(Mutation::IgnoreUnfenced, "one_writer", 44);
+    is_caught(Mutation::DeadlineTooLate, "one_writer", 20);
+    is_caught(Mutation::NoDeadManTimer, "one_writer", 203);
+    is_caught(Mutation::IgnoreUnfenced, "one_writer", 53);
 }
 
 #[test]
 fn two_writers_in_failsafe_mode_are_seen() {
-    is_caught(Mutation::MostPromises, "one_writer", 786);
-    is_caught(Mutation::PromisesForgotten, "one_writer", 385);
-    is_caught(Mutation::PredecessorForgotten, "one_writer", 1137);
+    is_caught(Mutation::MostPromises, "one_writer", 176);
+    is_caught(Mutation::PromisesForgotten, "one_writer", 0);
+    is_caught(Mutation::PredecessorForgotten, "one_writer", 1105);
     is_caught(Mutation::UnlistedLeads, "one_writer", 481);
     is_caught(Mutation::AnybodyPromises, "one_writer", 415);
 }
 
 #[test]
 fn a_writer_without_the_key_or_a_guard_is_seen() {
-    is_caught(Mutation::TakeFromAnybody, "leased", 54);
+    is_caught(Mutation::TakeFromAnybody, "leased", 75);
     is_caught(Mutation::CountFromAnswer, "leased", 38);
     is_caught(Mutation::NoConfirmedRead, "leased", 7);
     is_caught(Mutation::ForgetFormerLease, "leased", 698);
@@ -106,6 +106,12 @@ fn a_label_out_of_its_time_is_seen() {
 fn a_timeline_that_is_used_twice_is_seen() {
     is_caught(Mutation::ReuseTimelines, "timelines", 23);
     is_caught(Mutation::AttachUnchecked, "timelines", 0);
+}
+
+#[test]
+fn a_start_in_place_where_it_is_not_certain_or_clients_come_too_early_is_seen() {
+    is_caught(Mutation::GoesOnAfterAnybody, "timelines", 0);
+    is_caught(Mutation::NoLockoutInPlace, "loss", 79);
 }
 
 #[test]

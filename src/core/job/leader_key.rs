@@ -71,6 +71,7 @@ impl LeaderKeyWrite {
             | Job::Clone { .. }
             | Job::UndoClone
             | Job::StartStandby { .. }
+            | Job::StartPrimary { .. }
             | Job::Stop { .. }
             | Job::Checkpoint
             | Job::PrePromote { .. }

@@ -7,6 +7,7 @@ mod aside;
 mod bootstrap;
 mod leader_key;
 mod promotion;
+mod start_primary;
 mod start_standby;
 mod stop;
 
@@ -17,6 +18,7 @@ use self::aside::SingleWrite;
 use self::bootstrap::BootstrapJob;
 use self::leader_key::LeaderKeyWrite;
 use self::promotion::Promotion;
+use self::start_primary::StartPrimary;
 use self::start_standby::StartStandby;
 use self::stop::StopJob;
 use super::store::{Cas, Keys, StoredKey, Txn, WriteError};
@@ -55,6 +57,8 @@ pub enum JobStep {
     Postgres(PostgresStep),
     /// Promote PostgreSQL.
     Promote(PromotionStep),
+    /// Start PostgreSQL as a primary.
+    StartPrimary(PrimaryStartStep),
 }
 
 /// A script of the operator that runs beside PostgreSQL.
@@ -148,6 +152,18 @@ pub enum PromotionStep {
     AwaitPrimary,
 }
 
+/// A step of the start of a primary.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PrimaryStartStep {
+    /// Write the files of a primary, and start a process that waits before it becomes the postmaster. It ends when the
+    /// machine ends, is cancelled or dies before it was released.
+    Hold,
+    /// Let the process become the postmaster.
+    Release,
+    /// Wait until it accepts connections, or for this long.
+    AwaitReady(Duration),
+}
+
 /// The result of the step before.
 #[derive(Clone, Debug, PartialEq)]
 pub enum JobAnswer {
@@ -208,6 +224,7 @@ enum JobMachine {
     Promotion(Promotion),
     Aside(SingleWrite),
     StartStandby(StartStandby),
+    StartPrimary(StartPrimary),
     Stop(StopJob),
     Sequence(VecDeque<JobStep>),
 }
@@ -244,6 +261,9 @@ impl Machine {
             Job::StartStandby { follow, within, lowers } => {
                 JobMachine::StartStandby(StartStandby::of(follow, within, lowers))
             }
+            Job::StartPrimary { term, within, first } => {
+                JobMachine::StartPrimary(StartPrimary::of(term, within, first))
+            }
             Job::Stop { mode, within } => JobMachine::Stop(StopJob::of(mode, within)),
             Job::Checkpoint => JobMachine::only(PostgresStep::Checkpoint { within: CHECKPOINT_WITHIN }),
             Job::CrashRecovery => JobMachine::only(PostgresStep::CrashRecovery),
@@ -272,6 +292,7 @@ impl Machine {
             JobMachine::Promotion(promotion) => promotion.next(&self.actor, answer, now),
             JobMachine::Aside(aside) => aside.next(&self.actor, answer),
             JobMachine::StartStandby(start) => start.next(answer, now),
+            JobMachine::StartPrimary(start) => start.next(answer, now),
             JobMachine::Stop(stop) => stop.next(answer, now),
             JobMachine::Sequence(steps) => sequence(steps, answer),
         }

@@ -223,3 +223,37 @@ fn the_time_of_before_stop_is_part_of_the_stop() {
     };
     assert_eq!([0, 15, 30].map(stops_after), [40, 25, 20]);
 }
+
+/// It becomes read-write by itself, so the guard is armed for its process before that is let go.
+#[test]
+fn a_primary_is_held_until_its_guard_is_armed() {
+    let within = Duration::from_secs(300);
+    let start = |first| machine(Job::StartPrimary { term: TERM, within, first });
+    let held = vec![
+        JobStep::StartPrimary(PrimaryStartStep::Hold),
+        JobStep::Promote(PromotionStep::Arm),
+        JobStep::StartPrimary(PrimaryStartStep::Release),
+        JobStep::StartPrimary(PrimaryStartStep::AwaitReady(within)),
+    ];
+    let ended = run(start(false), &leading(), vec![JobAnswer::Done; 4]);
+    assert_eq!(ended, (held.clone(), Some(Outcome::Done)));
+    let stripped = [JobStep::BeginStrip(TERM), JobStep::AwaitStripped];
+    let (steps, outcome) = run(start(true), &leading(), vec![JobAnswer::Done; 6]);
+    assert_eq!((steps, outcome), (stripped.into_iter().chain(held).collect(), Some(Outcome::Done)));
+}
+
+#[test]
+fn a_primary_is_not_released_without_a_guard_or_a_lease() {
+    let start = || machine(Job::StartPrimary { term: TERM, within: Duration::ZERO, first: false });
+    let refused = vec![JobAnswer::Done, JobAnswer::Failed("no guard".to_owned())];
+    let (steps, outcome) = run(start(), &leading(), refused);
+    assert_eq!(steps.last(), Some(&JobStep::Promote(PromotionStep::Arm)));
+    assert_eq!(outcome, Some(Outcome::Failed("no guard".to_owned())));
+    let short = LeaseFacts { deadline: Some(Moment::default() + Duration::from_millis(500)), ..leading() };
+    let other = LeaseFacts { leading: Leading::Yes(Term(4)), ..leading() };
+    for lease in [short, other] {
+        let (steps, outcome) = run(start(), &lease, vec![JobAnswer::Done; 4]);
+        assert_eq!(steps.last(), Some(&JobStep::Promote(PromotionStep::Arm)), "{lease:?}");
+        assert!(matches!(outcome, Some(Outcome::Failed(_))), "{lease:?}");
+    }
+}

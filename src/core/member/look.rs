@@ -238,7 +238,7 @@ impl Looks {
     fn plan(&mut self, plan: &LookPlan) -> LookProgress {
         match (self.id.postmaster, plan.job) {
             (Some(_), Some(JobKind::Stop)) => self.sql_trouble = Some("it is being stopped".to_owned()),
-            (Some(_), Some(JobKind::StartStandby)) => {
+            (Some(_), Some(JobKind::StartStandby | JobKind::StartPrimary)) => {
                 self.sql_trouble = Some("it is being started".to_owned());
             }
             (Some(_), _) => {

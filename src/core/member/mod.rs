@@ -360,6 +360,7 @@ fn writes_leader_key(job: &Job) -> bool {
         | JobKind::Clone
         | JobKind::UndoClone
         | JobKind::StartStandby
+        | JobKind::StartPrimary
         | JobKind::Stop
         | JobKind::Checkpoint
         | JobKind::PrePromote

@@ -29,6 +29,10 @@ pub struct SyncMemory {
     /// A lower bound of the commits that were acknowledged without confirmation by any standby: their wait was
     /// cancelled.
     pub cancelled: u64,
+    /// Clients were locked out only until the names are in force: what recovery brought back, if anything, was not
+    /// beyond what standbys had.
+    #[serde(default)]
+    pub locked_out_for_names: bool,
 }
 
 /// `synchronous_standby_names` as seen.
@@ -90,6 +94,11 @@ impl InEffect {
 }
 
 impl SyncMemory {
+    /// PostgreSQL has ended.
+    pub(super) fn forget_postgres(&mut self) {
+        (self.in_effect, self.waits) = (None, None);
+    }
+
     /// Records the names in effect, and cancelled waits.
     pub(super) fn look(&mut self, sql: &SqlFacts) {
         self.look_at_names(sql);

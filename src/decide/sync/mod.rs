@@ -25,11 +25,13 @@ mod state;
 #[cfg(test)]
 mod tests;
 
-pub(super) use client_lockout::{let_clients_in, lock_clients_out, watch_client_lockout};
+pub(super) use client_lockout::{
+    let_clients_in, lock_clients_out, lock_clients_out_until_named, watch_client_lockout,
+};
 pub(super) use eligible::{counts, let_go, may_lead, must_be_voter, vouching};
 pub(super) use leader::on_leader;
 pub use memory::SyncMemory;
 pub use priority::step as priority_step;
 pub use quorum::steps as quorum_steps;
-pub(super) use standby::{keep_names, leave, prepare_promotion};
+pub(super) use standby::{keep_names, leave, prepare_first_start, prepare_promotion};
 pub use state::{QuorumState, SyncStep};

@@ -4,6 +4,7 @@ use super::super::clone;
 use super::super::leadership::Leadership;
 use super::super::tick::Tick;
 use super::memory::SyncMemory;
+use crate::model::Process;
 
 impl Tick<'_> {
     /// Records changes, before any rule runs.
@@ -27,8 +28,12 @@ impl Tick<'_> {
         if memory.writing.as_ref().is_some_and(|write| write.over != revision) {
             (memory.writing, memory.owned) = (None, Some(revision));
         }
+        if matches!(self.seen.postgres.process, Process::Down { .. }) {
+            // The next one takes the names anew, and its sessions are others.
+            self.memory.sync.forget_postgres();
+        }
         let Some(sql) = self.seen.postgres.answering() else { return };
-        memory.look(sql);
+        self.memory.sync.look(sql);
         for (name, _) in self.standbys(sql) {
             self.memory.sync.streamed_at.insert(name.clone(), now);
         }

@@ -58,6 +58,30 @@ pub(in crate::decide) fn prepare_promotion(
     (!is_prepared(tick, term, sql)).then_some(Reason::Sync(SyncReason::Preparing))
 }
 
+/// As [`prepare_promotion`], for a new cluster whose PostgreSQL is down: the names are in its files before its start.
+/// Clients stay locked out until they are in force.
+pub(in crate::decide) fn prepare_first_start(tick: &mut Tick<'_>, term: Term) -> Option<Reason> {
+    if tick.seen.settings.sync.mode == SyncMode::Off {
+        return None;
+    }
+    let is_prepared =
+        tick.cluster().is_some_and(|cluster| term.0 <= cluster.revision) && !is_writing(tick, term) && {
+            let record = tick.sync_record().cloned().unwrap_or_default();
+            are_names_written(tick, &record) && is_promised(tick, term, &record)
+        };
+    tick.wake_in(LOOK_SOON, WaitingOn::Lease);
+    (!is_prepared).then_some(Reason::Sync(SyncReason::Preparing))
+}
+
+fn are_names_written(tick: &mut Tick<'_>, record: &SyncRecord) -> bool {
+    let names = names_of_next(record, &tick.seen.me.name, &tick.seen.settings.sync).to_string();
+    let written = tick.seen.postgres.sync_owner == SyncOwner::Supervisor(names.clone());
+    if !written {
+        name(tick, Some(names));
+    }
+    written
+}
+
 fn is_prepared(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> bool {
     let off = tick.seen.settings.sync.mode == SyncMode::Off;
     if off && tick.cluster().is_some_and(|cluster| cluster.sync.is_none()) {

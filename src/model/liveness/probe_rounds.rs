@@ -65,6 +65,36 @@ impl Liveness {
         }
     }
 
+    /// `pid` is about to start as a primary: no proof is due until it has. A stopped process counts all the same.
+    /// How long that may take is for the
+    /// loop to say, so until then a loop that hangs ends the lease.
+    pub fn starts(&mut self, pid: i32) {
+        self.starting = Some(pid);
+    }
+
+    /// `pid` accepts connections, and what it owes counts from now on.
+    pub fn has_started(&mut self, pid: i32, now: Moment) {
+        if self.starting.take_if(|starting| *starting == pid).is_none() {
+            return;
+        }
+        for proof in [Proof::Connection, Proof::Write] {
+            if let Some(track) = self.track(pid, proof) {
+                track.from = track.from.max(now);
+            }
+        }
+    }
+
+    /// The program that was started as the postmaster runs it as `postmaster`.
+    pub fn replaced(&mut self, started: i32, postmaster: i32) {
+        if self.starting == Some(started) {
+            self.starting = Some(postmaster);
+        }
+    }
+
+    pub(super) fn is_starting(&self, watched: &Watched) -> bool {
+        self.starting == Some(watched.pid)
+    }
+
     /// The postmaster to watch, if one runs. A new one has to prove itself from `now` on.
     pub(super) fn watch(&mut self, pid: Option<i32>, is_standby: bool, now: Moment) {
         if self.watched.as_ref().map(|watched| watched.pid) == pid {
@@ -72,6 +102,7 @@ impl Liveness {
         }
         let unproved = ProofTrack { from: now, proved_at: None, trouble: None };
         self.suspended_until = None;
+        self.starting = self.starting.filter(|_| pid.is_some());
         self.watched = pid.map(|pid| Watched {
             pid,
             connection: unproved.clone(),

@@ -210,3 +210,39 @@ fn the_leader_of_a_standby_cluster_proves_all_but_a_write() {
     liveness.lead_standby_cluster(None);
     assert_eq!(liveness.look(&standby, at(26_000)), None);
 }
+
+/// Crash recovery may take long: until it accepts writes, the loop that waits for it answers for the lease.
+#[test]
+fn a_postmaster_that_starts_as_a_primary_owes_its_proofs_from_when_it_is_one() {
+    let mut liveness = Liveness::new(TTL, at(0));
+    liveness.loop_runs(at(0));
+    liveness.starts(PID);
+    for millis in (0..60_000).step_by(200) {
+        liveness.look(&Process::Up { pid: PID, since: at(0), standby_start: false }, at(millis));
+        // It is asked meanwhile, and answers that it recovers.
+        liveness.tried((PID, Proof::Connection), at(millis), Ok(()), at(millis));
+        let ended = if millis < 1000 { Ok(()) } else { Err("the database system is starting up".to_owned()) };
+        liveness.tried((PID, Proof::Write), at(millis), ended, at(millis));
+        assert_eq!(liveness.verdict(at(millis)), LivenessVerdict::Alive, "{millis}");
+    }
+    assert!(liveness.withheld(at(59_800)).is_some_and(|why| why.starts_with("the loop has hung")));
+    liveness.loop_runs(at(60_000));
+    assert_eq!(liveness.withheld(at(59_800)), None);
+    liveness.has_started(PID, at(60_000));
+    run(&mut liveness, 60_000, 64_900);
+    assert!(!is_dead(&liveness, 64_900));
+    run(&mut liveness, 65_000, 65_100);
+    assert!(is_dead(&liveness, 65_100), "from then on it is like any other");
+}
+
+#[test]
+fn a_stopped_process_of_a_postmaster_that_starts_is_seen() {
+    let mut liveness = watched();
+    liveness.starts(PID);
+    for millis in (0..=6000).step_by(100) {
+        liveness.ran(at(millis));
+        liveness.stopped(PID, Some("startup".to_owned()), at(millis));
+    }
+    assert!(is_dead(&liveness, 6000));
+    assert!(liveness.withheld(at(6000)).is_some());
+}

@@ -50,6 +50,8 @@ pub(super) enum Postgres {
     Standby,
     /// Told to promote.
     Promoting,
+    /// Started as a primary, and not one yet.
+    Starting,
     Primary,
     /// Down, with a shutdown checkpoint as its last record.
     Stopped,
@@ -123,7 +125,7 @@ impl Member {
     }
 
     pub(super) fn may_be_primary(&self) -> bool {
-        matches!(self.postgres, Postgres::Promoting | Postgres::Primary)
+        matches!(self.postgres, Postgres::Promoting | Postgres::Starting | Postgres::Primary)
     }
 
     pub(super) fn is_up(&self) -> bool {
@@ -256,6 +258,7 @@ impl Member {
         let state = match self.postgres {
             Postgres::Standby | Postgres::Promoting => ControlState::InArchiveRecovery,
             Postgres::Primary => ControlState::InProduction,
+            Postgres::Starting => ControlState::InCrashRecovery,
             Postgres::Stopped => ControlState::ShutDown,
             Postgres::Crashed if crash_looks_clean => ControlState::ShutDown,
             Postgres::Crashed => ControlState::InProduction,
@@ -284,7 +287,7 @@ impl Member {
         PostgresFacts {
             data: DataDirectory::Ready(control),
             process,
-            sql: self.is_up().then(|| self.sql(index, now)),
+            sql: (self.is_up() && self.postgres != Postgres::Starting).then(|| self.sql(index, now)),
             history_of: self.is_up().then_some(timeline),
             ..PostgresFacts::default()
         }

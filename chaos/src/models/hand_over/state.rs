@@ -88,8 +88,12 @@ impl State {
         if member.asking && member.answer != Some(self.member(1 - index).says(self.now)) {
             actions.push(Action::Answer(index));
         }
-        let promotes = matches!(member.job, Some(Job::Promote { .. }));
-        if member.job.is_some() && !(promotes && member.postgres == Postgres::Promoting) {
+        let begun = matches!(
+            (&member.job, member.postgres),
+            (Some(Job::Promote { .. }), Postgres::Promoting)
+                | (Some(Job::StartPrimary { .. }), Postgres::Starting)
+        );
+        if member.job.is_some() && !begun {
             actions.push(Action::EndJob(index));
         }
         match &member.writing {
@@ -98,7 +102,7 @@ impl State {
             None => {}
         }
         match member.postgres {
-            Postgres::Promoting => actions.push(Action::BecomePrimary(index)),
+            Postgres::Promoting | Postgres::Starting => actions.push(Action::BecomePrimary(index)),
             Postgres::Primary if self.acknowledged < COMMITS_MAX => actions.push(Action::Commit(index)),
             Postgres::Primary | Postgres::Standby | Postgres::Stopped | Postgres::Crashed => {}
         }
@@ -201,6 +205,13 @@ impl State {
                 |member: &mut Member| (member.postgres, member.term) = (Postgres::Promoting, term);
             return self.change(index, promoting);
         }
+        if let Job::StartPrimary { term, .. } = job
+            && !self.member(index).is_up()
+            && self.member(index).facts.allows_promotion(term, now)
+        {
+            let starting = |member: &mut Member| (member.postgres, member.term) = (Postgres::Starting, term);
+            return self.change(index, starting);
+        }
         let mut delivered = None;
         self.change(index, |member| {
             let mut outcome = Outcome::Done;
@@ -213,7 +224,7 @@ impl State {
                 }
                 Job::Stop { .. } => member.postgres = Postgres::Crashed,
                 Job::StartStandby { .. } => member.postgres = Postgres::Standby,
-                Job::Promote { .. } if member.postgres != Postgres::Primary => {
+                Job::Promote { .. } | Job::StartPrimary { .. } if member.postgres != Postgres::Primary => {
                     outcome = Outcome::Failed("not allowed any more".to_owned());
                 }
                 _ => {}
@@ -235,12 +246,13 @@ impl State {
         self.went_back |= term < self.term;
         self.term = term;
         self.change(index, |member| {
+            member.timeline += u32::from(member.postgres == Postgres::Promoting);
             member.postgres = Postgres::Primary;
-            member.timeline += 1;
             member.wal.push(PROMOTION);
-            if let Some(Job::Promote { .. }) = member.job {
-                member.job = None;
-                member.finished.push(Finished { job: JobKind::Promote, outcome: Outcome::Done });
+            let begun =
+                member.job.take_if(|job| matches!(job, Job::Promote { .. } | Job::StartPrimary { .. }));
+            if let Some(job) = begun {
+                member.finished.push(Finished { job: job.kind(), outcome: Outcome::Done });
             }
         });
     }

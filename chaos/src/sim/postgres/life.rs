@@ -5,6 +5,7 @@ use std::time::Duration;
 use matriarch::model::ControlState;
 
 use super::{Phase, Server};
+use crate::sim::executor::Pid;
 use crate::sim::postgres::disk::Data;
 use crate::sim::world::{Machine, Sim};
 
@@ -30,6 +31,18 @@ impl Sim {
         member: usize,
         follow: Option<(usize, Option<String>)>,
     ) -> Result<i32, String> {
+        let (pid, number) = self.place_server(member, follow)?;
+        let sim = self.clone();
+        self.exec.spawn(pid, async move { sim.recover(member, number).await });
+        Ok(number)
+    }
+
+    /// A server that does nothing yet.
+    pub(super) fn place_server(
+        &self,
+        member: usize,
+        follow: Option<(usize, Option<String>)>,
+    ) -> Result<(Pid, i32), String> {
         let pid = self.exec.fork();
         let mut world = self.world();
         world.next_number += 1;
@@ -49,10 +62,7 @@ impl Sim {
         self.begin_sync(&mut server, &disk.sync_names);
         machine.server = Some(server);
         machine.changed.give(&self.exec);
-        let sim = self.clone();
-        drop(world);
-        self.exec.spawn(pid, async move { sim.recover(member, number).await });
-        Ok(number)
+        Ok((pid, number))
     }
 
     /// The startup process: local WAL first, then what is received, until it is promoted.
@@ -77,11 +87,7 @@ impl Sim {
             server.replayed = disk.checkpoint.min(disk.flushed);
             5_u64
         };
-        let chunk = self.exec.rng(|rng| match rng.below(1000) {
-            0..=29 => rng.millis(1000, 6000),
-            30..=149 => rng.millis(50, 900),
-            _ => rng.millis(1, 15),
-        });
+        let chunk = self.recovery_takes();
         loop {
             self.exec.sleep(chunk).await;
             let mut world = self.world();
@@ -107,6 +113,15 @@ impl Sim {
         }
         self.replay(member).await;
         self.become_primary(member).await;
+    }
+
+    /// The time of a fifth of the recovery from local WAL.
+    pub(super) fn recovery_takes(&self) -> Duration {
+        self.exec.rng(|rng| match rng.below(1000) {
+            0..=29 => rng.millis(1000, 6000),
+            30..=149 => rng.millis(50, 900),
+            _ => rng.millis(1, 15),
+        })
     }
 
     /// Replays what arrives until the promotion is asked for.
@@ -174,7 +189,7 @@ impl Sim {
         crate::invariant::promoted(self, member);
     }
 
-    pub(crate) fn server_pid(&self, member: usize) -> Option<crate::sim::executor::Pid> {
+    pub(crate) fn server_pid(&self, member: usize) -> Option<Pid> {
         self.world().machines[member].server.as_ref().map(|server| server.pid)
     }
 

@@ -16,6 +16,7 @@ use super::signal::Signal;
 use super::world::{Machine, Sim, name_of};
 
 pub(crate) mod commit;
+pub(crate) mod continued;
 pub(crate) mod disk;
 pub(crate) mod life;
 pub(crate) mod mend;
@@ -53,6 +54,10 @@ pub(crate) struct Server {
     pub(crate) read_all: bool,
     pub(crate) streams_from: Option<usize>,
     pub(crate) follow: Option<(usize, Option<String>)>,
+    /// It was started as the primary that it was, without a signal file.
+    pub(crate) as_primary: bool,
+    /// It waits before it becomes the postmaster.
+    pub(crate) held: bool,
     pub(crate) promote_signalled: bool,
     pub(crate) stopping: bool,
     pub(crate) sync: sync::Sync,
@@ -72,6 +77,8 @@ impl Server {
             read_all: false,
             streams_from: None,
             follow,
+            as_primary: false,
+            held: false,
             promote_signalled: false,
             stopping: false,
             sync: sync::Sync::default(),

@@ -26,6 +26,11 @@ pub(crate) struct Sync {
 }
 
 impl Sync {
+    /// The checkpointer has not read the file yet.
+    pub(crate) fn begin_unnamed(&mut self) {
+        (self.defined, self.unread) = (false, self.unread + 1);
+    }
+
     /// `synchronous_standby_names`.
     pub(crate) fn text(&self) -> &str {
         &self.text
@@ -49,6 +54,17 @@ impl Sim {
     pub(crate) fn begin_sync(&self, server: &mut Server, text: &str) {
         server.sync.read(text);
         server.sync.defined = 0 < server.sync.count;
+    }
+
+    /// The checkpointer of a primary that was started as one reads the file after the first connections.
+    pub(crate) async fn name_at_last(&self, member: usize) {
+        let takes = self.exec.rng(|rng| rng.micros(50, 40_000));
+        self.exec.sleep(takes).await;
+        if let Some(server) = self.world().machines[member].server.as_mut() {
+            server.sync.defined = 0 < server.sync.count;
+            server.sync.unread -= 1;
+            server.changed.give(&self.exec);
+        }
     }
 
     /// SIGHUP: sessions first, the checkpointer when it rests.

@@ -11,7 +11,7 @@ use matriarch::model::{
     Action, ExitBecause, Job, JobKind, Moment, Observation, PodRole, Request, RequestId, StoreSeen, WallTime,
 };
 
-use super::distort::{mutate, mutate_streaming};
+use super::distort::{go_on_after_anybody, mutate, mutate_streaming};
 use super::driver_fault::{DriverFaults, carried_out};
 use super::events::WakeLevels;
 use super::serial::{CancelOnDrop, SerialTask};
@@ -184,7 +184,7 @@ impl Cycle {
             match mutation {
                 Mutation::TrustRestoredStore => memory.store = StoreSeen::default(),
                 Mutation::PromisesForgotten => memory.failsafe.promise = None,
-                Mutation::PredecessorForgotten => memory.failsafe.is_free = true,
+                Mutation::GoesOnAfterAnybody => go_on_after_anybody(memory, seen, now),
                 _other => {}
             }
             mutate_streaming(&agent, Some(mutation), seen);

@@ -1,6 +1,10 @@
 //! What a mutation makes of what a decision rests on.
 
-use matriarch::model::{Branch, DataDirectory, Leading, MemberName, Observation, Standby, SyncMode, View};
+use matriarch::decide::{Memory, Served};
+use matriarch::model::{
+    Branch, ControlState, DataDirectory, Leading, MemberName, Moment, Observation, Process, Standby,
+    SyncMode, View,
+};
 
 use super::Agent;
 use crate::sim::mutation::Mutation;
@@ -34,6 +38,16 @@ pub(super) fn mutate_streaming(agent: &Agent, mutation: Option<Mutation>, seen: 
             }
         }
         _others => {}
+    }
+}
+
+/// A leader whose PostgreSQL is down takes what lies there for what it has served in its term.
+pub(super) fn go_on_after_anybody(memory: &mut Memory, seen: &mut Observation, now: Moment) {
+    let down = matches!(seen.postgres.process, Process::Down { .. });
+    if let (true, DataDirectory::Ready(control)) = (down, &mut seen.postgres.data) {
+        control.state = ControlState::InProduction;
+        let (timeline, until) = (control.checkpoint_timeline, now + seen.settings.ttl);
+        memory.served = seen.lease.leading_at(now).map(|term| Served { term, timeline, until });
     }
 }
 

@@ -4,12 +4,11 @@ use std::time::Duration;
 
 use matriarch::core::job::{Actor, JobAnswer, JobNext, JobStep, Machine, Now, PostgresStep, PromotionStep};
 use matriarch::core::store::{Cas, Compare, KeyChange, Txn};
-use matriarch::model::{
-    Action, FollowTarget, GenerationWrite, Job, JobKind, Outcome, PodEnd, Process, StopMode, Timeline,
-};
+use matriarch::model::{Action, GenerationWrite, Job, JobKind, Outcome, PodEnd, Process, StopMode, Timeline};
 
 use super::Agent;
 use super::configured::written;
+use super::starts::Held;
 use super::write::reported;
 use crate::invariant::{self, last_copy, one_job};
 use crate::sim::executor::Pid;
@@ -56,6 +55,7 @@ struct Driver {
     agent: Agent,
     purpose: Purpose,
     trigger: Option<Trigger>,
+    held: Option<Held>,
 }
 
 /// The file `promote` under way. Taken back when a task that was cancelled is dropped; a killed process leaves it.
@@ -85,7 +85,7 @@ impl Agent {
     }
 
     pub(crate) async fn run_machine(&self, purpose: Purpose, mut machine: Machine) -> Outcome {
-        let mut driver = Driver { agent: self.clone(), purpose, trigger: None };
+        let mut driver = Driver { agent: self.clone(), purpose, trigger: None, held: None };
         let mut answer = JobAnswer::Begin;
         loop {
             let lease = self.shared.lease.borrow().clone();
@@ -96,7 +96,7 @@ impl Agent {
         }
     }
 
-    fn number(&self) -> Option<i32> {
+    pub(super) fn number(&self) -> Option<i32> {
         match *self.shared.process.borrow() {
             Process::Up { pid, .. } => Some(pid),
             Process::Down { .. } => None,
@@ -106,39 +106,6 @@ impl Agent {
     async fn checkpoint(&self, number: i32) -> Result<(), String> {
         self.sim.until_it_runs(self.member(), number).await?;
         self.sim.checkpoint(self.member(), number).await
-    }
-
-    async fn start_standby(&self, follow: Option<&FollowTarget>, within: Duration) -> Result<(), String> {
-        if self.number().is_some() {
-            return Err("start: postgres runs".to_owned());
-        }
-        self.write_file().await?;
-        self.write_sync_names();
-        self.write_client_lockout();
-        self.step().await;
-        let number = self.sim.launch(self.member(), self.source_of(follow))?;
-        *self.shared.process.borrow_mut() =
-            Process::Up { pid: number, since: self.now(), standby_start: true };
-        self.shared.process_bell.give(&self.sim.exec);
-        self.shared.bell.give(&self.sim.exec);
-        self.wait_until_ready(number, within).await
-    }
-
-    async fn wait_until_ready(&self, number: i32, within: Duration) -> Result<(), String> {
-        let give_up_at = self.sim.now() + within;
-        loop {
-            if self.number() != Some(number) {
-                return Err("it ended while starting".to_owned());
-            }
-            let phase = {
-                let world = self.sim.world();
-                world.machines[self.member()].server.as_ref().map(|server| server.phase)
-            };
-            if phase.is_some_and(|phase| phase != Phase::Starting) || give_up_at <= self.sim.now() {
-                return Ok(());
-            }
-            self.sleep(LOOK_EVERY).await;
-        }
     }
 
     pub(crate) async fn stop(&self, mode: StopMode, within: Duration) -> Result<(), String> {
@@ -175,7 +142,7 @@ impl Agent {
         self.sim.exec.within(within, down).await.is_some()
     }
 
-    fn is_primary(&self, number: i32) -> bool {
+    pub(super) fn is_primary(&self, number: i32) -> bool {
         let world = self.sim.world();
         let server = world.machines[self.member()].server.as_ref();
         server.is_some_and(|server| server.number == number && server.phase == Phase::Primary)
@@ -207,6 +174,7 @@ impl Driver {
             // No member of the simulation has scripts.
             JobStep::Script(_) => JobAnswer::Done,
             JobStep::Postgres(step) => agent.change(step).await,
+            JobStep::StartPrimary(step) => agent.start_primary(step, &mut self.held).await,
             JobStep::Promote(step) => {
                 agent.step().await;
                 match agent.number() {
@@ -390,7 +358,7 @@ impl Agent {
     }
 }
 
-fn ended(done: Result<(), String>) -> JobAnswer {
+pub(super) fn ended(done: Result<(), String>) -> JobAnswer {
     match done {
         Ok(()) => JobAnswer::Done,
         Err(why) => JobAnswer::Failed(why),

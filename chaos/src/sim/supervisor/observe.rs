@@ -95,6 +95,9 @@ impl Agent {
         self.sim.until_it_runs(self.member(), number).await?;
         let facts = self.sim.world().machines[self.member()].sql_facts(asked_at);
         self.sleep(takes / 2).await;
+        if facts.as_ref().is_some_and(SqlFacts::is_primary) {
+            self.shared.liveness.borrow_mut().has_started(number, self.now());
+        }
         facts.ok_or_else(|| "the database system is starting up".to_owned())
     }
 

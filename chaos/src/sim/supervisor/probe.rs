@@ -3,6 +3,7 @@
 use matriarch::model::{LivenessTiming, Proof};
 
 use super::Agent;
+use crate::sim::postgres::Phase;
 
 impl Agent {
     /// Keeps the record of who is watched and when the probe ran.
@@ -58,8 +59,15 @@ impl Agent {
             self.sim.until_disk_answers(self.member()).await;
         }
         self.sim.until_it_runs(self.member(), number).await.map_err(drop)?;
+        // As long as it has never written, a server that recovers is not asked for more than its disk.
+        let recovers = {
+            let world = self.sim.world();
+            let server = world.machines[self.member()].server.as_ref();
+            server.is_some_and(|server| server.phase == Phase::Starting)
+                && self.shared.liveness.borrow().has_written(number)
+        };
         match proof {
-            Proof::Write if self.sim.world().machines[self.member()].disk.full => Err(()),
+            Proof::Write if recovers || self.sim.world().machines[self.member()].disk.full => Err(()),
             Proof::Write | Proof::Connection => Ok(()),
         }
     }

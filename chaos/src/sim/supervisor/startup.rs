@@ -138,11 +138,15 @@ impl Agent {
         let running = {
             let world = self.sim.world();
             let server = world.machines[self.member()].server.as_ref().filter(|_| !untold);
-            server.map(|server| (server.number, server.phase))
+            server.map(|server| {
+                (server.number, server.held, server.as_primary || server.phase == Phase::Primary)
+            })
         };
         match running {
-            Some((pid, phase)) => {
-                let standby_start = phase != Phase::Primary;
+            // It works in no data directory yet, and ends by itself.
+            Some((_, true, _)) => PostmasterFound::Unknown,
+            Some((pid, false, as_primary)) => {
+                let standby_start = !as_primary;
                 *self.shared.process.borrow_mut() = Process::Up { pid, since: self.now(), standby_start };
                 self.step().await;
                 PostmasterFound::Running

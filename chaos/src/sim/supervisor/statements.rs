@@ -33,6 +33,9 @@ impl Cycle {
     pub(super) fn lock_clients_out(&mut self, closed: bool) {
         self.core.statement_waits();
         let agent = self.agent.clone();
+        if closed && agent.mutation() == Some(Mutation::NoLockoutInPlace) {
+            return;
+        }
         agent.shared.clients_locked_out.set(closed);
         self.statements.run("client lockout", async move {
             let written = agent.write_file().await;
