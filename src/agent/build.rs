@@ -165,7 +165,7 @@ impl Agent {
             return Ok(None);
         };
         let pods = Pods::start(wiring::kube_setup(&config, &sources.environment), &postgres);
-        let me = wiring::me(&config);
+        let me = wiring::me(&config, &postgres.listen());
         let first = Status::starting(&me, &config.scope, &effective.settings, clock::now());
         let (handle, orders) = handle(first);
         let agent =

@@ -9,7 +9,9 @@ use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode
 use crate::etcd::{EtcdSetup, SrvDomain, TlsFiles};
 use crate::fence::{DeviceDriver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
-use crate::model::{Me, ReplicaMethod, ScriptsInUse, SessionId, SettingsRole, json_compact};
+use crate::model::{
+    ListenAddress, Me, ReplicaMethod, ScriptsInUse, SessionId, SettingsRole, json_compact, local_host,
+};
 use crate::os::random;
 use crate::postgres::{Parameters, Passwords, RoleCredentials, Setup};
 
@@ -53,7 +55,7 @@ pub(super) fn recalled_config(config: &Config) -> String {
 pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
     let postgresql = &config.postgresql;
     let bootstrap = config.bootstrap.clone().unwrap_or_default();
-    let host = config::local_host(&postgresql.listen.host);
+    let host = local_host(&postgresql.listen.host);
     let sockets = effective.parameters.get("unix_socket_directories").and_then(|list| list.split(',').next());
     let local_host = match postgresql.use_unix_socket {
         true => sockets.map_or_else(|| DEFAULT_SOCKETS.to_owned(), |directory| directory.trim().to_owned()),
@@ -146,17 +148,22 @@ pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>
     })
 }
 
-/// This member as it publishes itself, in this process.
-pub(super) fn me(config: &Config) -> Me {
+/// This member as it publishes itself, in this process, while its PostgreSQL listens there.
+pub(super) fn me(config: &Config, listen: &ListenAddress) -> Me {
     let (postgresql, rest) = (&config.postgresql, &config.restapi);
     let scheme = if rest.tls.is_some() { "https" } else { "http" };
     let url = |address: &config::Address| format!("postgres://{address}/{}", postgresql.database);
+    let mut connect_address = postgresql.connect_address.clone();
+    // A postmaster that was started with another configuration listens on its port until its next start.
+    if connect_address.port == postgresql.listen.port {
+        connect_address.port = listen.port;
+    }
     Me {
         scope: config.scope.clone(),
         name: config.name.clone(),
         session: SessionId(random::number()),
         tags: config.tags.clone(),
-        conn_url: url(&postgresql.connect_address),
+        conn_url: url(&connect_address),
         api_url: format!("{scheme}://{}/patroni", rest.connect_address),
         proxy_url: postgresql.proxy_address.as_ref().map(url),
         may_bootstrap: config.bootstrap.is_some(),

@@ -56,7 +56,7 @@ pub use load::{Checked, Loaded, Sources, check, load};
 pub use local::{Address, Config, Credentials};
 pub use log::{Log, LogField, LogFile, LogKind, LogPart};
 pub use mend::{Mended, mended, new_warnings, refuse_faults, restored};
-pub use postgresql::{Login, POSTGRES_MAJORS, Postgresql, local_host};
+pub use postgresql::{Login, POSTGRES_MAJORS, Postgresql};
 pub use reader::list_items;
 pub use restapi::{Ctl, KeyfilePassword, RestApi, RestTls, VerifyClient, WriteAccess};
 pub use standby_cluster::StandbyRecovery;

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use super::local::{Address, address, addresses};
 use super::reader::{ConfigFindings, Section};
 use super::{by_role, guc, scripts};
-use crate::model::{CallbackEvent, ReplicaMethod, SettingsByRole};
+use crate::model::{CallbackEvent, ReplicaMethod, SettingsByRole, local_host};
 
 /// The supported major versions.
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
@@ -241,16 +241,6 @@ fn beside(data_dir: &std::path::Path, ending: &str) -> PathBuf {
     let mut path = data_dir.as_os_str().to_owned();
     path.push(ending);
     PathBuf::from(path)
-}
-
-/// A host to connect to, for a `listen` address.
-pub fn local_host(listen: &str) -> String {
-    let first = listen.split(',').next().unwrap_or_default().trim();
-    match first {
-        "" | "*" | "0.0.0.0" => "127.0.0.1".to_owned(),
-        "::" => "::1".to_owned(),
-        host => host.to_owned(),
-    }
 }
 
 fn bin_names(mut section: Section<'_>, findings: &mut ConfigFindings) -> BTreeMap<String, String> {

@@ -120,7 +120,7 @@ async fn make(inner: &PostgresInner) -> Result<u64, Error> {
     let (mut postmaster, pid) = start(setup, line, within, &private).await?;
     let client = sql::at(
         setup,
-        &private.host(),
+        (&private.host(), setup.port),
         database(setup),
         "Matriarch bootstrap",
         "-c synchronous_commit=local",

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Password;
-use crate::model::{CustomBootstrap, SettingsByRole, SettingsRole};
+use crate::model::{CustomBootstrap, ListenAddress, SettingsByRole, SettingsRole};
 
 /// The settings that need a restart of the supervisor, except for passwords.
 #[derive(Clone, Debug, Default)]
@@ -68,6 +68,19 @@ impl Setup {
     /// The rewind user, or the superuser in its place.
     pub fn rewind_credentials(&self) -> &RoleCredentials {
         self.rewind.as_ref().unwrap_or(&self.superuser)
+    }
+
+    /// Where PostgreSQL listens, unless the configuration has changed since.
+    pub(super) fn listen(&self) -> ListenAddress {
+        ListenAddress { addresses: self.listen_addresses.clone(), port: self.port }
+    }
+
+    /// How this supervisor itself connects to a postmaster that listens there: see [`Setup::local_host`].
+    pub(super) fn local_host(&self, listen: &ListenAddress) -> String {
+        match self.local_host.starts_with('/') || listen.addresses == self.listen_addresses {
+            true => self.local_host.clone(),
+            false => listen.local_host(),
+        }
     }
 
     /// The base of the configuration's file names.
@@ -134,6 +147,14 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// Where a postmaster with this command line listens.
+    pub(super) fn listen(&self) -> Option<ListenAddress> {
+        let value =
+            |name: &str| self.command_line.iter().find(|(given, _)| given == name).map(|(_, value)| value);
+        let port = value("port")?.parse().ok()?;
+        Some(ListenAddress { addresses: value("listen_addresses")?.clone(), port })
+    }
+
     /// What holds in the role of the server.
     pub(super) fn in_force(mut self) -> Parameters {
         if let Some(own) = std::mem::take(&mut self.by_role).remove(&self.role) {

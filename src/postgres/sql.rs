@@ -23,21 +23,21 @@ const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 /// A connection to the local Postgres as the configured superuser, at a host or in a directory of sockets.
 pub(super) async fn at(
     setup: &Setup,
-    host: &str,
+    (host, port): (&str, u16),
     database: &str,
     application: &str,
     options: &str,
 ) -> Result<Client, Error> {
     let mut config = Config::new();
     let who = &setup.superuser;
-    config.user(&who.username).dbname(database).port(setup.port);
+    config.user(&who.username).dbname(database).port(port);
     if host.starts_with('/') {
         config.host_path(Path::new(host));
     } else {
         config.host(host);
     }
     config.application_name(application).options(options);
-    connect(config, who, NoTls, &format!("{host}:{}", setup.port)).await
+    connect(config, who, NoTls, &format!("{host}:{port}")).await
 }
 
 /// Connects with the newest password, or with the former one if that is still in force.

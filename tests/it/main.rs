@@ -29,6 +29,7 @@ mod hung_postgres;
 mod kubernetes_double;
 mod kubernetes_paths;
 mod links;
+mod listen;
 mod liveness;
 mod log_output;
 mod lowered;

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 use std::time::Duration;
 
-use matriarch::config;
+use matriarch::model;
 use matriarch::model::{AccessWay, SlotChanges, StopMode};
 use matriarch::os::clock;
 use matriarch::postgres::{Parameters, Postgres, Probe, Setup};
@@ -27,7 +27,7 @@ const RULES: [(&str, &[&str], &str); 3] = [
 
 fn setup_of(herd: &Herd, base: &Setup, listen: &str, rules: &[&str]) -> (Setup, Parameters) {
     let setup =
-        Setup { listen_addresses: listen.to_owned(), local_host: config::local_host(listen), ..base.clone() };
+        Setup { listen_addresses: listen.to_owned(), local_host: model::local_host(listen), ..base.clone() };
     let mut parameters = herd.parameters(&setup);
     let file = |name: &str| herd.root.join(name).display().to_string();
     for (name, value) in
