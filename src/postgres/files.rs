@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::handle::PostgresInner;
-use super::{Error, Parameters, Setup, access_rules, conninfo, rotation, sockets};
+use super::{Error, Parameters, Setup, access_rules, config_copies, conninfo, rotation, sockets};
 use crate::model::{FollowTarget, RECOVERY_PARAMETERS, SyncOwner};
 use crate::os::durable;
 
@@ -25,7 +25,7 @@ pub(super) const RECOVERY_TARGETS: [&str; 5] = [
     "recovery_target_xid",
 ];
 
-/// Parameters that only the supervisor, or `recovery_conf`, may set.
+/// Parameters of a recovery.
 pub(super) fn is_recovery(name: &str) -> bool {
     RECOVERY_PARAMETERS.contains(&name) || name == "promote_trigger_file"
 }
@@ -172,6 +172,7 @@ impl ReplicationSource {
 
 /// Copies the original file to the base file the first time; the base file is never written again.
 pub(super) fn keep_base(setup: &Setup) -> Result<(), Error> {
+    config_copies::restore_missing(setup)?;
     if setup.custom_conf.is_some() {
         return Ok(());
     }

@@ -32,6 +32,7 @@ mod password;
 mod setup;
 
 mod access_rules;
+mod config_copies;
 mod configuration;
 mod conninfo;
 mod control;

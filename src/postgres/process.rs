@@ -11,7 +11,7 @@ use super::control::PidFile;
 use super::handle::{PostgresInner, Started, Stopped};
 use super::postmaster::LOOK_EVERY;
 use super::program::bare;
-use super::{Error, Setup, control, files, rewind, slot_copies, timelines};
+use super::{Error, Setup, config_copies, control, files, rewind, slot_copies, sockets, timelines};
 use crate::model::{DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, OnOwnerExit};
 use crate::os::file_id::FileId;
@@ -82,6 +82,8 @@ pub(super) async fn start_standby(
     }
     let parameters = inner.parameters();
     timelines::free_unused(setup)?;
+    let statistics = parameters.parameters.get("stats_temp_directory").map(|path| setup.data_dir.join(path));
+    sockets::create_missing(setup, &Vec::from_iter(statistics), 0o700);
     inner.access.prepare(inner).await;
     files::write_all(inner, follow)?;
     slot_copies::install(inner, &parameters);
@@ -91,7 +93,11 @@ pub(super) async fn start_standby(
     launch(inner, line.clone(), true)?;
     match wait_until_ready(inner, within).await {
         Err(Error::EndedWhileStarting { exit }) => Err(Error::start_failed(setup, &exit, &line).await),
-        ready => ready,
+        Ok(started) => {
+            config_copies::save(setup);
+            Ok(started)
+        }
+        Err(error) => Err(error),
     }
 }
 

@@ -138,7 +138,7 @@ pub struct Parameters {
     pub first_pg_hba: Vec<String>,
     /// The lines of `pg_ident.conf`; `None`: the file is not changed.
     pub pg_ident: Option<Vec<String>>,
-    /// `recovery_conf`: further recovery settings (`restore_command`, …).
+    /// Recovery settings that take precedence over all others (`restore_command`, …).
     pub recovery: BTreeMap<String, String>,
     /// What takes the place of the above in one role.
     pub by_role: SettingsByRole,
