@@ -8,7 +8,7 @@ use tokio::sync::watch;
 
 use super::cycle::Cycle;
 use super::saved_config::SavedConfig;
-use super::wiring;
+use super::{log, wiring};
 use crate::config::{self, Address, Config, DynamicInForce, Effective, Sources};
 use crate::core::last_written::LastWritten;
 use crate::decide::needs_feedback;
@@ -111,21 +111,13 @@ impl LiveConfig {
                     tracing::warn!("{warning}");
                 }
                 tracing::info!("the local configuration was reloaded");
-                let (old, new) = (&self.local, &loaded.config);
-                let late = [
-                    ("the section watchdog", old.watchdog != new.watchdog),
-                    ("the section kubernetes", old.kubernetes != new.kubernetes),
-                    (
-                        "the section etcd3, except for username and password,",
-                        !old.etcd.is_same_etcd(&new.etcd),
-                    ),
-                    (
-                        "restapi.listen, and a connect_address for it,",
-                        old.restapi.listen != new.restapi.listen,
-                    ),
-                ];
-                for (what, _) in late.iter().filter(|(_, changed)| *changed) {
-                    tracing::warn!("{what} takes effect at the next start of this supervisor");
+                let late = self.local.late_changes(&loaded.config);
+                if !late.is_empty() {
+                    let keys = late.join("; ");
+                    tracing::warn!(keys, "these changes take effect at the next start of this supervisor");
+                }
+                if self.local.log.level != loaded.config.log.level {
+                    log::set_level(&loaded.config.log);
                 }
                 self.local_news.send_replace(Arc::new(loaded.config.clone()));
                 self.local = loaded.config;

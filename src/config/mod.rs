@@ -24,6 +24,7 @@ mod guc;
 mod image;
 mod in_force;
 mod kubernetes;
+mod late;
 mod load;
 mod local;
 mod log;

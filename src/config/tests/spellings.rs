@@ -159,8 +159,14 @@ fn old_sections_of_logins_are_read() {
 #[test]
 fn old_names_of_variables_are_read() {
     let (config, warnings) = load(WHOLE, &[("PATRONI_LOGLEVEL", "WARNING"), ("PATRONI_LOG_DATEFMT", "%Y")]);
-    assert_eq!((config.log.level.as_str(), config.log.time_format.as_deref()), ("warn", Some("%Y")));
+    assert_eq!((config.log.level, config.log.time_format.as_deref()), ("warn", Some("%Y")));
     assert_eq!(warnings, [""; 0]);
+    for text in ["[asctime, {levelname: level}]", "asctime, levelname"] {
+        let (config, _) = load(WHOLE, &[("PATRONI_LOG_FORMAT", text), ("PATRONI_LOG_TYPE", "json")]);
+        assert_eq!(config.log.format.map(|parts| parts.len()), Some(2), "{text}");
+    }
+    let (config, _) = load(WHOLE, &[("PATRONI_LOGFORMAT", "%(asctime)s: %(message)s")]);
+    assert_eq!(config.log.format.map(|parts| parts.len()), Some(3));
 }
 
 /// Options that only the supervisor sets: with `dry-run` a data directory would count as rewound that is not.
