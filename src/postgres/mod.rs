@@ -32,6 +32,7 @@ mod password;
 mod setup;
 
 mod access_rules;
+mod archive;
 mod config_copies;
 mod configuration;
 mod conninfo;

@@ -7,9 +7,9 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control::{DEFAULT_SEGMENT, beside, segment};
-use super::handle::{PostgresInner, RewindReport};
+use super::handle::{LeaderHistory, PostgresInner, RewindReport};
 use super::program::{LAST_LINES, bare, configured_value, run, run_to_end, tool};
-use super::{Error, Setup, conninfo, control, files, slot_copies, sql};
+use super::{Error, Setup, archive, conninfo, control, files, slot_copies, sql};
 use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
 use crate::os::durable;
 use crate::os::error_chain::ErrorChain;
@@ -65,7 +65,8 @@ pub(super) async fn rewind(
         crash_recovery(inner).await?;
         control = control::read(setup).await?;
     }
-    let source_timeline = checkpointed_timeline(setup, target, &control).await?;
+    let history = checkpointed_history(setup, target, &control).await?;
+    archive::save(inner, &history).await;
     let report = keep_diverged(setup, &control, fork).await?;
     files::write_main(inner, Some(target))?;
     let source = conninfo::to_member(setup, target, setup.rewind_credentials(), "Matriarch rewind")
@@ -82,20 +83,20 @@ pub(super) async fn rewind(
         }
         return Err(error);
     }
-    remove_segments_above(setup, source_timeline)?;
+    remove_segments_above(setup, history.branch.timeline)?;
     files::remove_signals(setup)?;
     files::write_main(inner, Some(target))?;
     control::unmark(setup)?;
     Ok(report)
 }
 
-/// The source's timeline. Until its first checkpoint after a promotion its control file has the one before, and
+/// The source's history. Until its first checkpoint after a promotion its control file has the one before, and
 /// pg_rewind would find nothing to do.
-async fn checkpointed_timeline(
+async fn checkpointed_history(
     setup: &Setup,
     target: &FollowTarget,
     mine: &ControlFile,
-) -> Result<Timeline, Error> {
+) -> Result<LeaderHistory, Error> {
     let history = sql::leader_history(setup, target).await?;
     if history.system_id != mine.system_id {
         return Err(Error::Unfit(format!(
@@ -109,7 +110,7 @@ async fn checkpointed_timeline(
             target.name
         )));
     }
-    Ok(history.branch.timeline)
+    Ok(history)
 }
 
 /// pg_rewind may leave segments of the discarded timeline. Where that has a higher number than the source's, as behind
