@@ -192,6 +192,7 @@ pub(super) fn etcd_setup(config: &Config) -> EtcdSetup {
     EtcdSetup {
         endpoints: etcd.endpoints.clone(),
         srv: etcd.srv.clone().map(|(domain, suffix)| SrvDomain { domain, suffix }),
+        with_announced: etcd.with_announced,
         credentials: etcd.credentials.clone().map(|who| (who.username, who.password)),
         tls: Some(tls),
         base: format!("{}/{}/", config.namespace.trim_end_matches('/'), config.scope),

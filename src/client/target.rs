@@ -155,6 +155,7 @@ fn from_settings(
     let etcd = EtcdSetup {
         endpoints,
         srv,
+        with_announced: false,
         credentials: settings.login(&[section]).filter(|_| dcs_url.is_none()),
         tls: (tls != TlsFiles::default()).then_some(tls),
         base: base(&namespace, &scope),

@@ -9,7 +9,7 @@
 //!  swap      commits a transaction, hedged                          │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
-//!    discovery: the endpoints from DNS, once
+//!    discovery: the endpoints from DNS, once;  announced: those that etcd's members announce, again and again
 //! ```
 //!
 //! Only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and [`Cas::Lost`](crate::core::store::Cas::Lost) are
@@ -17,6 +17,7 @@
 //!
 //! Deliberately absent: which member should lead, when to give up, what to retry. That is policy.
 
+mod announced;
 mod discovery;
 mod endpoints;
 mod error;
@@ -26,6 +27,7 @@ mod swap;
 mod view;
 mod write;
 
+pub use announced::follow_members;
 pub use discovery::SrvDomain;
 pub use endpoints::{Etcd, EtcdSetup, TlsFiles};
 pub use error::EtcdError;

@@ -1,5 +1,5 @@
-//! WAL that a former primary has not archived: its `archive_command` is run here, before a rewind or a clone discards it.
-//! The new primary archives nothing that it has received, so the archive would have a gap.
+//! WAL that a former primary has not archived: its `archive_command` is run here, before a rewind or a clone discards
+//! that WAL. The new primary archives nothing that it has received, so the archive would have a gap.
 //!
 //! **Invariant.** Only WAL of the shared history goes to the archive: whole segments that end before the source left
 //! their timeline. A segment with the fork, or beyond it, has commits that the cluster does not have. A standby that

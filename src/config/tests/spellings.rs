@@ -186,11 +186,14 @@ fn etcd_is_named_by_dns_or_a_proxy() {
     let of = |etcd: &str| WHOLE.replace("hosts: '10.0.0.1:2379,10.0.0.2'", etcd);
     let (config, warnings) = load(&of("srv: example.org, srv_suffix: blue, use_proxies: true"), &[]);
     let srv = Some(("example.org".to_owned(), Some("blue".to_owned())));
+    assert!(!config.etcd.with_announced);
     assert_eq!((config.etcd.srv, config.etcd.endpoints.len(), warnings.len()), (srv, 0, 0));
     let (config, warnings) = load(&of("discovery_srv: example.org, host: a"), &[]);
+    assert!(config.etcd.with_announced);
     assert_eq!(config.etcd.srv, Some(("example.org".to_owned(), None)));
     assert_eq!((config.etcd.endpoints, warnings), (vec!["http://a:2379".to_owned()], Vec::new()));
     let (config, warnings) = load(&of("proxy: 'http://u:p@proxy:1', hosts: 'a:1', srv: example.org"), &[]);
+    assert!(!config.etcd.with_announced);
     assert_eq!((config.etcd.srv, config.etcd.endpoints), (None, vec!["http://proxy:1".to_owned()]));
     assert_eq!(config.etcd.credentials.expect("in the URL").username, "u");
     let without =
