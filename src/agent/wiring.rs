@@ -198,3 +198,50 @@ pub(super) fn etcd_setup(config: &Config) -> EtcdSetup {
         base: format!("{}/{}/", config.namespace.trim_end_matches('/'), config.scope),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn config(postgresql: &str) -> Config {
+        let text = format!(
+            "{{scope: s, name: a, restapi: {{listen: '127.0.0.1:8008'}}, etcd3: {{host: h}}, postgresql: {{data_dir: /d,
+             authentication: {{replication: {{username: r, password: p}}}}, {postgresql}}}}}"
+        );
+        let environment = BTreeMap::from([("PATRONI_CONFIGURATION".to_owned(), text)]);
+        config::load(&Sources { environment, ..Sources::default() }).expect("a good configuration").config
+    }
+
+    /// A postmaster that listens on another port than configured is published with its port, unless clients reach it by
+    /// another one anyway.
+    #[test]
+    fn a_member_publishes_where_its_postgresql_is_reached() {
+        let listen = |port| ListenAddress { addresses: "10.0.0.1".to_owned(), port };
+        let plain = config("listen: '10.0.0.1:5432', connect_address: 'a:5432', proxy_address: 'a:6432'");
+        let urls = |config: &Config, port| {
+            let me = me(config, &listen(port));
+            (me.conn_url, me.proxy_url.unwrap_or_default())
+        };
+        let url = |address: &str| format!("postgres://{address}/postgres");
+        assert_eq!(urls(&plain, 5432), (url("a:5432"), url("a:6432")));
+        assert_eq!(urls(&plain, 5433), (url("a:5433"), url("a:6432")));
+        let mapped = config("listen: '10.0.0.1:5432', connect_address: 'a:15432'");
+        assert_eq!(urls(&mapped, 5433), (url("a:15432"), String::new()));
+    }
+
+    #[test]
+    fn the_supervisor_connects_to_the_host_or_to_the_socket_directory() {
+        let local_host = |postgresql: &str| {
+            let config = config(postgresql);
+            let effective = config::effective(&config, None, 15).expect("good");
+            postgres_setup(&config, &effective).local_host
+        };
+        assert_eq!(local_host("listen: '*:5432', connect_address: a"), "127.0.0.1");
+        assert_eq!(local_host("listen: '10.0.0.1,127.0.0.1:5432'"), "10.0.0.1");
+        let socket = "listen: '10.0.0.1:5432', use_unix_socket: true";
+        assert_eq!(local_host(socket), DEFAULT_SOCKETS);
+        let named = format!("{socket}, parameters: {{unix_socket_directories: '/x, /y'}}");
+        assert_eq!(local_host(&named), "/x");
+    }
+}

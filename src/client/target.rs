@@ -170,6 +170,8 @@ fn ctl(settings: &TargetSettings) -> Ctl {
     let cacert = settings.file(&["ctl", "cacert"]).or_else(|| settings.file(&["restapi", "cafile"]));
     let insecure = settings.text(&["ctl", "insecure"]);
     Ctl {
+        // The target has the login.
+        authentication: None,
         insecure: insecure
             .is_some_and(|text| matches!(text.to_lowercase().as_str(), "true" | "on" | "yes" | "1")),
         cacert,

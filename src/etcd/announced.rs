@@ -40,8 +40,8 @@ impl AnnouncedUrls {
     }
 }
 
-/// Looks at the list of members now and then, until this process ends. The connections of a look are its own: what fails
-/// there does not count against an endpoint.
+/// Looks at the list of members now and then, until this process ends. The connections of a look are its own: what
+/// fails there does not count against an endpoint.
 pub fn follow_members(etcd: Etcd) {
     tokio::spawn(async move {
         let mut refused = BTreeSet::new();

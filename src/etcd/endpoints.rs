@@ -2,12 +2,11 @@
 //! slow.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, ResponseHeader, TlsOptions};
+use etcd_client::{Client, ConnectOptions, ResponseHeader};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
@@ -15,6 +14,7 @@ use tokio::sync::{Notify, watch};
 use super::announced::{ANNOUNCED_MAX, AnnouncedUrls};
 use super::error::{auth_is_off, needs_login};
 use super::origin::ClusterIds;
+use super::tls::{TlsFiles, tls};
 use super::{EtcdError, SrvDomain};
 use crate::core::store::Keys;
 use crate::model::{Moment, WriteFacts};
@@ -47,17 +47,6 @@ pub struct EtcdSetup {
     pub tls: Option<TlsFiles>,
     /// `/NAMESPACE/SCOPE/`, with both slashes.
     pub base: String,
-}
-
-/// Certificate files, PEM. They are read anew for every new connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The authorities to trust.
-    pub ca: Option<PathBuf>,
-    /// The client certificate.
-    pub cert: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
 }
 
 /// A connection to etcd; clones share it. It belongs to the tokio runtime in which it is first used.
@@ -199,7 +188,8 @@ impl Etcd {
         self.inner.setup.endpoints.len() + ANNOUNCED_MAX
     }
 
-    /// The endpoints, the healthiest first; those of another etcd cluster last. A configured one is among the first two.
+    /// The endpoints, the healthiest first; those of another etcd cluster last. A configured one is among the first
+    /// two.
     pub(super) fn ranked(&self) -> Vec<Arc<Endpoint>> {
         let (mut ranked, configured) = (self.endpoints(), self.inner.setup.endpoints.len());
         let origin = &self.inner.origin;
@@ -399,18 +389,4 @@ impl Endpoint {
     fn forget(&self) {
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-async fn tls(files: &TlsFiles) -> Result<TlsOptions, EtcdError> {
-    let read = async |path: &PathBuf| {
-        tokio::fs::read(path).await.map_err(|error| EtcdError::Setup(format!("{}: {error}", path.display())))
-    };
-    let mut options = TlsOptions::new();
-    if let Some(ca) = &files.ca {
-        options = options.ca_certificate(Certificate::from_pem(read(ca).await?));
-    }
-    if let (Some(cert), Some(key)) = (&files.cert, &files.key) {
-        options = options.identity(Identity::from_pem(read(cert).await?, read(key).await?));
-    }
-    Ok(options)
 }

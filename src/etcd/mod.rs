@@ -24,12 +24,14 @@ mod error;
 mod lease;
 mod origin;
 mod swap;
+mod tls;
 mod view;
 mod write;
 
 pub use announced::follow_members;
 pub use discovery::SrvDomain;
-pub use endpoints::{Etcd, EtcdSetup, TlsFiles};
+pub use endpoints::{Etcd, EtcdSetup};
 pub use error::EtcdError;
 pub use lease::{LeaseHooks, LeaseKeeper, PromisingMembers, keep_lease};
+pub use tls::TlsFiles;
 pub use view::watch;

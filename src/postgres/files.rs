@@ -345,6 +345,24 @@ mod tests {
     }
 
     #[test]
+    fn the_names_of_the_files_are_as_configured() {
+        let setup = Setup {
+            data_dir: PathBuf::from("/d"),
+            config_dir: PathBuf::from("/etc/pg"),
+            config_base_name: "own".to_owned(),
+            ..Setup::default()
+        };
+        assert_eq!(main_file(&setup), PathBuf::from("/etc/pg/own.conf"));
+        assert_eq!(base_file(&setup), PathBuf::from("/etc/pg/own.base.conf"));
+        let text = |setup: &Setup| main_text(setup, &Parameters::default(), None);
+        assert!(text(&setup).contains("include 'own.base.conf'"));
+        let custom = Setup { custom_conf: Some(PathBuf::from("/etc/mine.conf")), ..setup };
+        assert!(
+            text(&custom).contains("include '/etc/mine.conf'") && !text(&custom).contains("own.base.conf")
+        );
+    }
+
+    #[test]
     fn parameters_are_raised_to_the_control_files_minimums() {
         let parameters = Parameters {
             command_line: vec![("max_connections".to_owned(), "50".to_owned())],

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, Socket};
 
@@ -37,7 +37,18 @@ pub(super) async fn at(
         config.host(host);
     }
     config.application_name(application).options(options);
-    connect(config, who, NoTls, &format!("{host}:{port}")).await
+    let to = format!("{host}:{port}");
+    match connect(config.clone(), who, NoTls, &to).await {
+        // Its rules may admit nobody without TLS, or ask for a certificate.
+        Err(error) if !host.starts_with('/') && error.is_refused_login() => {
+            config.ssl_mode(SslMode::Require);
+            match tls::unverified(who) {
+                Ok(Some(connector)) => connect(config, who, connector, &to).await.map_err(|_| error),
+                Ok(None) | Err(_) => Err(error),
+            }
+        }
+        ended => ended,
+    }
 }
 
 /// Connects with the newest password, or with the former one if that is still in force.

@@ -21,6 +21,7 @@ mod requests;
 mod routing;
 mod scenarios;
 mod scripts;
+mod settings;
 mod simulated;
 mod slots;
 mod standby_cluster;
