@@ -165,7 +165,7 @@ impl Agent {
             return Ok(None);
         };
         let pods = Pods::start(wiring::kube_setup(&config, &sources.environment), &postgres);
-        let me = wiring::me(&config);
+        let me = wiring::me(&config, &postgres.listen());
         let first = Status::starting(&me, &config.scope, &effective.settings, clock::now());
         let (handle, orders) = handle(first);
         let agent =
@@ -200,7 +200,11 @@ impl Agent {
         let Orders { orders, status } = &mut self.orders;
         let waiting = WaitForEtcd { orders, status, signals: &mut self.signals };
         let Some(setup) = startup::find_etcd(setup, waiting).await else { return Ok(None) };
+        let with_announced = setup.with_announced;
         let etcd = Etcd::connect(setup).map_err(AgentError::Etcd)?;
+        if with_announced {
+            etcd::follow_members(etcd.clone());
+        }
         let store = StoreFile::recall(&self.config.postgresql.data_dir, &etcd);
         let (relist, relist_every) = watch::channel(self.effective.settings.loop_wait);
         let mut view = etcd::watch(etcd.clone(), relist_every);

@@ -8,11 +8,11 @@ use tokio::sync::watch;
 
 use super::cycle::Cycle;
 use super::saved_config::SavedConfig;
-use super::wiring;
+use super::{log, wiring};
 use crate::config::{self, Address, Config, DynamicInForce, Effective, Sources};
 use crate::core::last_written::LastWritten;
 use crate::decide::needs_feedback;
-use crate::model::{ClusterView, ConfigKey, DataDirectory, Me, Settings, SettingsRole};
+use crate::model::{ClusterView, ConfigKey, DataDirectory, ListenAddress, Me, Settings, SettingsRole};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::postgres::{Error, Parameters, Postgres};
@@ -30,8 +30,10 @@ pub(super) struct LiveConfig {
     /// Of the recovery, for the leader of a standby cluster only.
     leader_recovery: BTreeMap<String, String>,
     major: u32,
-    /// The addresses on which the REST interface and PostgreSQL have listened since the start.
-    listens: [Address; 2],
+    /// The address on which the REST interface has listened since the start.
+    rest_listen: Address,
+    /// Where PostgreSQL listened when this member was introduced last.
+    listen: Option<ListenAddress>,
     local_changed: bool,
     warned: BTreeSet<String>,
     applied: LastWritten<Parameters>,
@@ -51,7 +53,7 @@ impl LiveConfig {
         local_news: watch::Sender<Arc<Config>>,
     ) -> LiveConfig {
         let parameters = wiring::parameters(&effective);
-        let listens = listens(&local);
+        let rest_listen = local.restapi.listen.clone();
         let Effective { settings, text, warnings, leader_recovery, .. } = effective;
         warnings.iter().for_each(|warning| tracing::warn!("{warning}"));
         LiveConfig {
@@ -62,7 +64,8 @@ impl LiveConfig {
             parameters,
             leader_recovery,
             major,
-            listens,
+            rest_listen,
+            listen: None,
             local_changed: false,
             warned: warnings.into_iter().collect(),
             applied: LastWritten::default(),
@@ -108,25 +111,13 @@ impl LiveConfig {
                     tracing::warn!("{warning}");
                 }
                 tracing::info!("the local configuration was reloaded");
-                let (old, new) = (&self.local, &loaded.config);
-                let late = [
-                    ("the section watchdog", old.watchdog != new.watchdog),
-                    ("the section kubernetes", old.kubernetes != new.kubernetes),
-                    (
-                        "the section etcd3, except for username and password,",
-                        !old.etcd.is_same_etcd(&new.etcd),
-                    ),
-                    (
-                        "restapi.listen, and a connect_address for it,",
-                        old.restapi.listen != new.restapi.listen,
-                    ),
-                    (
-                        "postgresql.listen, and a connect_address for it,",
-                        old.postgresql.listen != new.postgresql.listen,
-                    ),
-                ];
-                for (what, _) in late.iter().filter(|(_, changed)| *changed) {
-                    tracing::warn!("{what} takes effect at the next start of this supervisor");
+                let late = self.local.late_changes(&loaded.config);
+                if !late.is_empty() {
+                    let keys = late.join("; ");
+                    tracing::warn!(keys, "these changes take effect at the next start of this supervisor");
+                }
+                if self.local.log.level != loaded.config.log.level {
+                    log::set_level(&loaded.config.log);
                 }
                 self.local_news.send_replace(Arc::new(loaded.config.clone()));
                 self.local = loaded.config;
@@ -139,20 +130,21 @@ impl LiveConfig {
         }
     }
 
-    /// Updates the facts of this member from the local configuration: tags, scripts, and addresses whose listeners
-    /// have not changed.
-    fn introduce(&self, me: &mut Me) {
-        let new = wiring::me(&self.local);
-        let [rest, postgresql] = listens(&self.local);
+    /// Updates the facts of this member from the local configuration: tags, scripts, and the addresses of listeners
+    /// that have it.
+    fn introduce(&mut self, me: &mut Me, listen: ListenAddress) {
+        let new = wiring::me(&self.local, &listen);
         let scheme = |url: &str| url.split_once(':').map(|(scheme, _)| scheme.to_owned());
         // The server has the certificates of its start, or none.
-        if self.listens[0] == rest && scheme(&new.api_url) == scheme(&me.api_url) {
+        if self.rest_listen == self.local.restapi.listen && scheme(&new.api_url) == scheme(&me.api_url) {
             me.api_url = new.api_url;
         }
-        if self.listens[1] == postgresql {
+        let configured = &self.local.postgresql.listen;
+        if (&listen.addresses, listen.port) == (&configured.host, configured.port) {
             (me.conn_url, me.proxy_url) = (new.conn_url, new.proxy_url);
         }
         (me.tags, me.scripts) = (new.tags, new.scripts);
+        self.listen = Some(listen);
     }
 
     /// An operator wants PostgreSQL to read its files again, whether or not a parameter has changed: its own files may
@@ -211,10 +203,6 @@ impl LiveConfig {
     }
 }
 
-fn listens(config: &Config) -> [Address; 2] {
-    [config.restapi.listen.clone(), config.postgresql.listen.clone()]
-}
-
 impl Cycle {
     /// Takes over the settings of `cluster`, so that settings and view of a tick have one revision. True if any are
     /// new.
@@ -227,7 +215,10 @@ impl Cycle {
                 keeper.set_ttl(settings.ttl);
             }
             self.probe.configure(settings.ttl, settings.pause);
-            self.dynamic.introduce(self.core.me_mut());
+        }
+        let listen = self.tools.postgres.listen();
+        if news || self.dynamic.listen.as_ref() != Some(&listen) {
+            self.dynamic.introduce(self.core.me_mut(), listen);
         }
         news
     }

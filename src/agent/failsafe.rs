@@ -80,7 +80,7 @@ impl PromisingMembers for Failsafe {
         within: Duration,
     ) -> BoxFuture<'static, BTreeSet<MemberName>> {
         let (own, slots) = (self.clone(), self.planned().slots.clone());
-        let login = self.local.borrow().restapi.authentication.clone();
+        let login = self.local.borrow().member_login().cloned();
         let credentials = login.map(|login| (login.username, login.password));
         let question = |(name, api_url): (&MemberName, &String)| {
             let call = Call {

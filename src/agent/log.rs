@@ -9,9 +9,10 @@ use tracing_subscriber::filter::Targets;
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{Registry, reload};
 
 use super::log_lines::LogLines;
-use crate::config::{Log, LogFile, LogKind};
+use crate::config::{Log, LogFile};
 use crate::os::output::{self, LossyWriter};
 use crate::os::rotated_file::RotatedFile;
 
@@ -19,6 +20,7 @@ use crate::os::rotated_file::RotatedFile;
 const FLUSH_WITHIN: Duration = Duration::from_secs(1);
 
 static WRITER: OnceLock<LossyWriter> = OnceLock::new();
+static FILTER: OnceLock<reload::Handle<Targets, Registry>> = OnceLock::new();
 
 /// Starts logging for the whole process.
 ///
@@ -36,20 +38,34 @@ pub fn init(log: &Log) -> io::Result<()> {
         }
     };
     let writer = WRITER.get_or_init(|| writer).clone();
+    let (filter, handle) = reload::Layer::new(targets(log));
+    let _ = FILTER.set(handle);
+    let logger = tracing_subscriber::registry().with(filter);
+    let layer = layer().with_writer(move || writer.clone()).with_target(false);
+    match LogLines::of(log) {
+        Some(lines) => logger.with(layer.event_format(lines)).init(),
+        None => logger.with(layer.with_ansi(false)).init(),
+    }
+    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
+    Ok(())
+}
+
+/// The lines to log.
+fn targets(log: &Log) -> Targets {
     let quiet = ["hyper", "h2", "tower", "tonic"].map(|target| (target, LevelFilter::WARN));
     // The module `kube` logs the Kubernetes client's errors once each.
     let silent = [("kube_client", LevelFilter::OFF)];
     let level = log.level.parse().unwrap_or(LevelFilter::INFO);
-    let logger = tracing_subscriber::registry()
-        .with(Targets::new().with_default(level).with_targets(quiet).with_targets(silent));
-    let layer = layer().with_writer(move || writer.clone()).with_target(false);
-    match (LogLines::of(log), log.kind) {
-        (Some(lines), _) => logger.with(layer.event_format(lines)).init(),
-        (None, LogKind::Plain) => logger.with(layer.with_ansi(false)).init(),
-        (None, LogKind::Json) => logger.with(layer.json().flatten_event(true)).init(),
+    Targets::new().with_default(level).with_targets(quiet).with_targets(silent)
+}
+
+/// Uses another level from now on.
+pub(super) fn set_level(log: &Log) {
+    match FILTER.get().map(|filter| filter.reload(targets(log))) {
+        Some(Ok(())) => tracing::info!(level = log.level, "the log has another level"),
+        Some(Err(error)) => tracing::warn!(%error, "could not change the level of the log"),
+        None => {}
     }
-    std::panic::set_hook(Box::new(|panic| tracing::error!("{panic}")));
-    Ok(())
 }
 
 /// The number of lines dropped so far.

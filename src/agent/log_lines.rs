@@ -24,11 +24,9 @@ pub(super) struct LogLines {
 }
 
 impl LogLines {
-    /// `None`: nothing about the form is configured.
+    /// `None`: nothing about the form of a plain line is configured.
     pub(super) fn of(log: &Log) -> Option<LogLines> {
-        let json = log.kind == LogKind::Json;
-        let is_static = json && !log.static_fields.is_empty();
-        if log.format.is_none() && log.time_format.is_none() && !is_static {
+        if log.kind == LogKind::Plain && log.format.is_none() && log.time_format.is_none() {
             return None;
         }
         Some(LogLines {

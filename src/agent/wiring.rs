@@ -9,7 +9,9 @@ use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode
 use crate::etcd::{EtcdSetup, SrvDomain, TlsFiles};
 use crate::fence::{DeviceDriver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
-use crate::model::{Me, ReplicaMethod, ScriptsInUse, SessionId, SettingsRole, json_compact};
+use crate::model::{
+    ListenAddress, Me, ReplicaMethod, ScriptsInUse, SessionId, SettingsRole, json_compact, local_host,
+};
 use crate::os::random;
 use crate::postgres::{Parameters, Passwords, RoleCredentials, Setup};
 
@@ -53,7 +55,7 @@ pub(super) fn recalled_config(config: &Config) -> String {
 pub(super) fn postgres_setup(config: &Config, effective: &Effective) -> Setup {
     let postgresql = &config.postgresql;
     let bootstrap = config.bootstrap.clone().unwrap_or_default();
-    let host = config::local_host(&postgresql.listen.host);
+    let host = local_host(&postgresql.listen.host);
     let sockets = effective.parameters.get("unix_socket_directories").and_then(|list| list.split(',').next());
     let local_host = match postgresql.use_unix_socket {
         true => sockets.map_or_else(|| DEFAULT_SOCKETS.to_owned(), |directory| directory.trim().to_owned()),
@@ -146,17 +148,22 @@ pub(super) fn kube_setup(config: &Config, environment: &BTreeMap<String, String>
     })
 }
 
-/// This member as it publishes itself, in this process.
-pub(super) fn me(config: &Config) -> Me {
+/// This member as it publishes itself, in this process, while its PostgreSQL listens there.
+pub(super) fn me(config: &Config, listen: &ListenAddress) -> Me {
     let (postgresql, rest) = (&config.postgresql, &config.restapi);
     let scheme = if rest.tls.is_some() { "https" } else { "http" };
     let url = |address: &config::Address| format!("postgres://{address}/{}", postgresql.database);
+    let mut connect_address = postgresql.connect_address.clone();
+    // A postmaster that was started with another configuration listens on its port until its next start.
+    if connect_address.port == postgresql.listen.port {
+        connect_address.port = listen.port;
+    }
     Me {
         scope: config.scope.clone(),
         name: config.name.clone(),
         session: SessionId(random::number()),
         tags: config.tags.clone(),
-        conn_url: url(&postgresql.connect_address),
+        conn_url: url(&connect_address),
         api_url: format!("{scheme}://{}/patroni", rest.connect_address),
         proxy_url: postgresql.proxy_address.as_ref().map(url),
         may_bootstrap: config.bootstrap.is_some(),
@@ -185,8 +192,56 @@ pub(super) fn etcd_setup(config: &Config) -> EtcdSetup {
     EtcdSetup {
         endpoints: etcd.endpoints.clone(),
         srv: etcd.srv.clone().map(|(domain, suffix)| SrvDomain { domain, suffix }),
+        with_announced: etcd.with_announced,
         credentials: etcd.credentials.clone().map(|who| (who.username, who.password)),
         tls: Some(tls),
         base: format!("{}/{}/", config.namespace.trim_end_matches('/'), config.scope),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::Sources;
+
+    fn config(postgresql: &str) -> Config {
+        let text = format!(
+            "{{scope: s, name: a, restapi: {{listen: '127.0.0.1:8008'}}, etcd3: {{host: h}}, postgresql: {{data_dir: /d,
+             authentication: {{replication: {{username: r, password: p}}}}, {postgresql}}}}}"
+        );
+        let environment = BTreeMap::from([("PATRONI_CONFIGURATION".to_owned(), text)]);
+        config::load(&Sources { environment, ..Sources::default() }).expect("a good configuration").config
+    }
+
+    /// A postmaster that listens on another port than configured is published with its port, unless clients reach it by
+    /// another one anyway.
+    #[test]
+    fn a_member_publishes_where_its_postgresql_is_reached() {
+        let listen = |port| ListenAddress { addresses: "10.0.0.1".to_owned(), port };
+        let plain = config("listen: '10.0.0.1:5432', connect_address: 'a:5432', proxy_address: 'a:6432'");
+        let urls = |config: &Config, port| {
+            let me = me(config, &listen(port));
+            (me.conn_url, me.proxy_url.unwrap_or_default())
+        };
+        let url = |address: &str| format!("postgres://{address}/postgres");
+        assert_eq!(urls(&plain, 5432), (url("a:5432"), url("a:6432")));
+        assert_eq!(urls(&plain, 5433), (url("a:5433"), url("a:6432")));
+        let mapped = config("listen: '10.0.0.1:5432', connect_address: 'a:15432'");
+        assert_eq!(urls(&mapped, 5433), (url("a:15432"), String::new()));
+    }
+
+    #[test]
+    fn the_supervisor_connects_to_the_host_or_to_the_socket_directory() {
+        let local_host = |postgresql: &str| {
+            let config = config(postgresql);
+            let effective = config::effective(&config, None, 15).expect("good");
+            postgres_setup(&config, &effective).local_host
+        };
+        assert_eq!(local_host("listen: '*:5432', connect_address: a"), "127.0.0.1");
+        assert_eq!(local_host("listen: '10.0.0.1,127.0.0.1:5432'"), "10.0.0.1");
+        let socket = "listen: '10.0.0.1:5432', use_unix_socket: true";
+        assert_eq!(local_host(socket), DEFAULT_SOCKETS);
+        let named = format!("{socket}, parameters: {{unix_socket_directories: '/x, /y'}}");
+        assert_eq!(local_host(&named), "/x");
     }
 }

@@ -97,6 +97,7 @@ fn exit_of(error: &ClientError) -> Exit {
         | ClientError::Certificates(_) => Exit::Configuration,
         ClientError::Read { .. }
         | ClientError::WriteConfig(_)
+        | ClientError::Request(_)
         | ClientError::Withdraw(_)
         | ClientError::Remove(_) => Exit::Etcd,
         ClientError::Silent(_) | ClientError::NoMembers => Exit::Unreachable,
@@ -116,7 +117,7 @@ fn hint_of(error: &ClientError) -> Option<&'static str> {
         ClientError::WriteConfig(_) => {
             Some("the write may have succeeded: check with `matriarch show-config`")
         }
-        ClientError::Withdraw(_) | ClientError::Remove(_) => {
+        ClientError::Request(_) | ClientError::Withdraw(_) | ClientError::Remove(_) => {
             Some("the write may have succeeded: check with `matriarch list`")
         }
         ClientError::Silent(_) => {

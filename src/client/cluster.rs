@@ -10,7 +10,7 @@ use super::error::ClientError;
 use super::target::Target;
 use crate::config::Ctl;
 use crate::etcd::Etcd;
-use crate::model::{ClusterView, MemberName};
+use crate::model::{ClusterView, FailoverRequest, MemberName};
 use crate::os::tls::{self, Identity, TlsError, Trust};
 use crate::peer::{Call, Peers, endpoint_url};
 
@@ -81,6 +81,12 @@ impl Client {
         let txn = self.etcd.keys().write_config(text, if_revision);
         let written = self.etcd.commit(&txn).await.map_err(ClientError::WriteConfig)?;
         Ok(written.revision().is_some())
+    }
+
+    /// Writes a failover request where there is none; false: there is one.
+    pub async fn request_failover(&self, request: &FailoverRequest) -> Result<bool, ClientError> {
+        let written = self.etcd.write_failover(Some(request), Some(0)).await;
+        Ok(written.map_err(ClientError::Request)?.revision().is_some())
     }
 
     /// Withdraws the failover request of this revision; false: it is another one.

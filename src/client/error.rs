@@ -44,6 +44,9 @@ pub enum ClientError {
     /// It is unknown whether etcd has accepted the configuration.
     #[error("failed to write the dynamic configuration to etcd")]
     WriteConfig(#[source] EtcdError),
+    /// It is unknown whether etcd has accepted the request.
+    #[error("failed to write the request to etcd")]
+    Request(#[source] EtcdError),
     /// It is unknown whether etcd has withdrawn the request.
     #[error("failed to withdraw the switchover in etcd")]
     Withdraw(#[source] EtcdError),

@@ -155,6 +155,7 @@ fn from_settings(
     let etcd = EtcdSetup {
         endpoints,
         srv,
+        with_announced: false,
         credentials: settings.login(&[section]).filter(|_| dcs_url.is_none()),
         tls: (tls != TlsFiles::default()).then_some(tls),
         base: base(&namespace, &scope),
@@ -169,6 +170,8 @@ fn ctl(settings: &TargetSettings) -> Ctl {
     let cacert = settings.file(&["ctl", "cacert"]).or_else(|| settings.file(&["restapi", "cafile"]));
     let insecure = settings.text(&["ctl", "insecure"]);
     Ctl {
+        // The target has the login.
+        authentication: None,
         insecure: insecure
             .is_some_and(|text| matches!(text.to_lowercase().as_str(), "true" | "on" | "yes" | "1")),
         cacert,

@@ -11,7 +11,7 @@ use super::{dynamic, scripts, units};
 use crate::model::{BootstrapRecovery, CustomBootstrap, RECOVERY_PARAMETERS, ScriptWords};
 
 /// `bootstrap`.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct BootstrapConfig {
     /// The first dynamic configuration.
     pub dcs: Map<String, Json>,

@@ -11,7 +11,7 @@ use super::reader::{ConfigFindings, Section};
 use super::standby_cluster::{self, StandbyRecovery};
 use super::tree::Node;
 use super::{by_role, guc, slots};
-use crate::model::{Settings, SettingsByRole, SyncMode, SyncSettings};
+use crate::model::{RECOVERY_PARAMETERS, Settings, SettingsByRole, SyncMode, SyncSettings};
 
 /// The settings in force.
 #[derive(Clone, Debug)]
@@ -32,7 +32,7 @@ pub struct Effective {
     pub pg_ident: Option<Vec<String>>,
     /// What takes the place of parameters, access rules and user maps in one role.
     pub by_role: SettingsByRole,
-    /// Further recovery settings.
+    /// Recovery settings of a standby cluster, which take precedence over all others.
     pub recovery: BTreeMap<String, String>,
     /// Further recovery settings of the leader of a standby cluster.
     pub leader_recovery: BTreeMap<String, String>,
@@ -134,10 +134,16 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
     settings.remove_data_directory_on_diverged_timelines =
         local_wins(mine.remove_data_directory_on_diverged_timelines, dynamic.remove_on_diverged, false);
     let mut warnings: Vec<String> = findings.warnings.iter().map(ToString::to_string).collect();
-    let guc::Split { parameters, command_line } =
+    let guc::Split { mut parameters, command_line } =
         guc::split(local, &dynamic.parameters, major, &mut warnings);
     let recovery =
         if mine.recovery_conf.is_empty() { dynamic.recovery_conf } else { mine.recovery_conf.clone() };
+    // What `parameters`, those of a role, or `standby_cluster` say takes precedence.
+    for (name, value) in recovery.into_iter().map(|(name, value)| (name.to_ascii_lowercase(), value)) {
+        if RECOVERY_PARAMETERS.contains(&name.as_str()) && !guc::is_ours(&name) {
+            parameters.entry(name).or_insert(value);
+        }
+    }
     let some = |rules: &Vec<String>| !rules.is_empty();
     let pg_hba = mine.pg_hba.clone().filter(some).or(dynamic.pg_hba.filter(some));
     let pg_ident = mine.pg_ident.clone().or(dynamic.pg_ident);
@@ -153,7 +159,7 @@ pub fn effective(local: &Config, dynamic_json: Option<&str>, major: u32) -> Resu
         pg_hba,
         pg_ident,
         by_role,
-        recovery: recovery.into_iter().chain(dynamic.standby.all).collect(),
+        recovery: dynamic.standby.all.into_iter().collect(),
         leader_recovery: dynamic.standby.leader.into_iter().collect(),
         warnings,
     })

@@ -68,7 +68,8 @@ pub(super) fn overlay(node: &mut Node, variables: &Variables, findings: &mut Con
             continue;
         };
         let key = &rest[prefix.len()..];
-        let value = if STRUCTURED.contains(&key) {
+        let is_list_of_fields = *prefix == "LOG_" && key == "FORMAT" && !text.contains("%(");
+        let value = if STRUCTURED.contains(&key) || is_list_of_fields {
             structured(text, origin, findings)
         } else if SECTIONS.contains(&key) {
             whole_section(text, origin, findings)

@@ -12,6 +12,8 @@ pub struct EtcdConfig {
     pub endpoints: Vec<String>,
     /// The domain whose SRV records name them, and the suffix of the service.
     pub srv: Option<(String, Option<String>)>,
+    /// The URLs that etcd's members announce are used as well.
+    pub with_announced: bool,
     /// User and password, if etcd requires them.
     pub credentials: Option<Credentials>,
     /// The authorities to trust.
@@ -78,13 +80,12 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Etcd
     let read = EtcdConfig {
         endpoints,
         srv: srv.map(|domain| (domain, suffix)),
+        with_announced: !etcd.flag("use_proxies", false, findings) && proxy.is_none(),
         credentials: given.or(login),
         cacert: file(etcd.text("cacert", findings)),
         cert: file(etcd.text("cert", findings)),
         key: file(etcd.text("key", findings)),
     };
-    // The endpoints are never exchanged for those that etcd announces.
-    etcd.accept(&["use_proxies"]);
     etcd.finish(findings);
     read
 }

@@ -108,6 +108,13 @@ impl fmt::Debug for Credentials {
     }
 }
 
+impl Config {
+    /// User and password for calls to other members.
+    pub fn member_login(&self) -> Option<&Credentials> {
+        self.ctl.authentication.as_ref().or(self.restapi.authentication.as_ref())
+    }
+}
+
 /// Reads the whole tree.
 pub(super) fn read(root: &Node, findings: &mut ConfigFindings) -> Option<Config> {
     let mut top = Section::root(root);
@@ -182,6 +189,32 @@ pub(super) fn address(
     parsed(section, key, required, parse, findings)
 }
 
+/// `connect_address`, or `default` where there is none. An address that no other machine can mean is a warning.
+pub(super) fn connect_address(
+    section: &mut Section<'_>,
+    listen: &Address,
+    (default, default_port): (Address, Option<u16>),
+    findings: &mut ConfigFindings,
+) -> Address {
+    let is_given = section.get("connect_address").is_some();
+    let told = match is_given {
+        true => address(section, "connect_address", default_port, false, findings),
+        false => default,
+    };
+    let is_everywhere = |host: &str| matches!(host, "*" | "0.0.0.0" | "::");
+    let key = if is_given { "connect_address" } else { "listen" };
+    if let Some(node) = section.get(key)
+        && (is_everywhere(&told.host) || (!is_given && is_everywhere(&listen.host)))
+    {
+        let expected = format!(
+            "other members and clients are told `{told}`: write the address by which they reach this member under \
+             `connect_address`"
+        );
+        section.warn(key, node, &expected, findings);
+    }
+    told
+}
+
 /// `ADDRESS,ADDRESS:PORT` under `listen`, for PostgreSQL.
 pub(super) fn addresses(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Address {
     parsed(section, "listen", true, |text| Address::parse_list(text, Some(5432)), findings)
@@ -229,6 +262,9 @@ fn tags(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Tags {
     };
     if tags.contains_key("nofailover") && tags.contains_key("failover_priority") {
         top.warn("tags", node, "both nofailover and failover_priority are set: nofailover wins", findings);
+    }
+    if tags.contains_key("nosync") && tags.contains_key("sync_priority") {
+        top.warn("tags", node, "both nosync and sync_priority are set: nosync wins", findings);
     }
     Tags(tags)
 }

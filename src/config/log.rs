@@ -7,10 +7,10 @@ use super::reader::{ConfigFindings, Section, plain};
 use super::tree::{Node, Value};
 
 /// `log`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Log {
     /// The level, as tracing names it.
-    pub level: String,
+    pub level: &'static str,
     /// Text or JSON.
     pub kind: LogKind,
     /// The file; standard error when `None`.
@@ -104,7 +104,7 @@ pub(super) fn read(mut log: Section<'_>, findings: &mut ConfigFindings) -> Log {
     let static_fields = static_fields(&mut log, findings);
     log.without_effect(&WITHOUT_EFFECT, findings);
     log.finish(findings);
-    Log { level: level.to_owned(), kind, file, format, time_format, static_fields }
+    Log { level, kind, file, format, time_format, static_fields }
 }
 
 fn level(log: &mut Section<'_>, findings: &mut ConfigFindings) -> &'static str {

@@ -4,10 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
 
-use super::local::{Address, address, addresses};
+use super::local::{self, Address, address, addresses};
 use super::reader::{ConfigFindings, Section};
 use super::{by_role, guc, scripts};
-use crate::model::{CallbackEvent, ReplicaMethod, SettingsByRole};
+use crate::model::{CallbackEvent, ReplicaMethod, SettingsByRole, local_host};
 
 /// The supported major versions.
 pub const POSTGRES_MAJORS: std::ops::RangeInclusive<u32> = 13..=18;
@@ -120,6 +120,16 @@ const LOGIN_OPTIONS: [&str; 10] = [
     "gssencmode",
     "channel_binding",
 ];
+/// Options with which the supervisor's own connections to other members differ from those of PostgreSQL's programs, the
+/// values without a difference, and what holds for the former.
+const NOT_BY_OWN: [(&str, &[&str], &str); 4] = [
+    ("sslcrl", &[], "the supervisor's own connections do not look at revoked certificates"),
+    ("sslcrldir", &[], "the supervisor's own connections do not look at revoked certificates"),
+    ("gssencmode", &["disable", "prefer"], NO_GSS),
+    ("channel_binding", &["disable", "prefer"], "the supervisor's own connections do not insist on it"),
+];
+const NO_GSS: &str = "the supervisor's own connections cannot use GSSAPI: the users `superuser` and `rewind` need a \
+                      password or a certificate";
 /// Programs that `bin_name` may rename.
 const PROGRAMS: [&str; 7] =
     ["pg_ctl", "initdb", "pg_controldata", "pg_basebackup", "postgres", "pg_isready", "pg_rewind"];
@@ -164,10 +174,8 @@ const REWIND_REFUSED: [&str; 10] = [
 pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Postgresql {
     let mut section = top.section("postgresql", findings);
     let listen = addresses(&mut section, findings);
-    let connect_address = match section.get("connect_address") {
-        Some(_) => address(&mut section, "connect_address", Some(5432), false, findings),
-        None => Address { host: local_host(&listen.host), port: listen.port },
-    };
+    let local = Address { host: local_host(&listen.host), port: listen.port };
+    let connect_address = local::connect_address(&mut section, &listen, (local, Some(5432)), findings);
     let proxy = section
         .get("proxy_address")
         .map(|_| address(&mut section, "proxy_address", Some(5432), false, findings));
@@ -210,7 +218,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Post
         callbacks: callbacks(section.section("callbacks", findings), findings),
         pre_promote: scripts::command(&mut section, "pre_promote", findings),
         before_stop: scripts::command(&mut section, "before_stop", findings),
-        krbsrvname: section.text("krbsrvname", findings),
+        krbsrvname: krbsrvname(&mut section, findings),
         proxy_address: proxy,
         listen,
         connect_address,
@@ -241,16 +249,6 @@ fn beside(data_dir: &std::path::Path, ending: &str) -> PathBuf {
     let mut path = data_dir.as_os_str().to_owned();
     path.push(ending);
     PathBuf::from(path)
-}
-
-/// A host to connect to, for a `listen` address.
-pub fn local_host(listen: &str) -> String {
-    let first = listen.split(',').next().unwrap_or_default().trim();
-    match first {
-        "" | "*" | "0.0.0.0" => "127.0.0.1".to_owned(),
-        "::" => "::1".to_owned(),
-        host => host.to_owned(),
-    }
 }
 
 fn bin_names(mut section: Section<'_>, findings: &mut ConfigFindings) -> BTreeMap<String, String> {
@@ -290,7 +288,14 @@ fn logins(postgresql: &mut Section<'_>, findings: &mut ConfigFindings) -> (Login
         let options = LOGIN_OPTIONS
             .iter()
             .filter_map(|option| Some(((*option).to_owned(), login.text(option, findings)?)));
-        let options = options.collect();
+        let options: BTreeMap<String, String> = options.collect();
+        for (option, same, instead) in NOT_BY_OWN {
+            let differs = options.get(option).is_some_and(|value| !same.contains(&value.as_str()));
+            // The user that streams does so by PostgreSQL's programs only.
+            if let (true, true, Some(node)) = (differs, key != "replication", login.get(option)) {
+                login.warn(option, node, instead, findings);
+            }
+        }
         login.finish(findings);
         (there, Login { username, password, options })
     };
@@ -302,6 +307,14 @@ fn logins(postgresql: &mut Section<'_>, findings: &mut ConfigFindings) -> (Login
     }
     section.finish(findings);
     (superuser, replication, has_rewind.then_some(rewind))
+}
+
+fn krbsrvname(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<String> {
+    let name = section.text("krbsrvname", findings);
+    if let (Some(_), Some(node)) = (&name, section.get("krbsrvname")) {
+        section.warn("krbsrvname", node, NO_GSS, findings);
+    }
+    name
 }
 
 /// Options of pg_basebackup, without those that only the supervisor sets.

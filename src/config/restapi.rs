@@ -71,6 +71,8 @@ pub enum VerifyClient {
 /// `ctl`: how the command line, and members, call members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Ctl {
+    /// User and password that members accept; `None`: those of `restapi`.
+    pub authentication: Option<Credentials>,
     /// The certificates of members are not verified.
     pub insecure: bool,
     /// The authorities of members.
@@ -132,18 +134,8 @@ impl fmt::Display for WriteAccess {
 pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> RestApi {
     let mut rest = top.section("restapi", findings);
     let listen = local::address(&mut rest, "listen", None, true, findings);
-    let connect_address = match rest.get("connect_address") {
-        Some(_) => local::address(&mut rest, "connect_address", None, false, findings),
-        None => listen.clone(),
-    };
-    let authentication =
-        local::credentials(rest.section("authentication", findings), findings).or_else(|| {
-            let (username, password) = rest
-                .text("auth", findings)?
-                .split_once(':')
-                .map(|(user, word)| (user.into(), word.into()))?;
-            Some(Credentials { username, password })
-        });
+    let connect_address = local::connect_address(&mut rest, &listen, (listen.clone(), None), findings);
+    let authentication = authentication(&mut rest, findings);
     let http_extra_headers = rest.parameters("http_extra_headers", findings);
     let https_extra_headers = rest.parameters("https_extra_headers", findings);
     let cafile = rest.text("cafile", findings).map(PathBuf::from);
@@ -234,6 +226,15 @@ fn ciphers(rest: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<Vec<
     Some(choice.chosen)
 }
 
+/// `authentication`, or in its place the older `auth`.
+fn authentication(section: &mut Section<'_>, findings: &mut ConfigFindings) -> Option<Credentials> {
+    local::credentials(section.section("authentication", findings), findings).or_else(|| {
+        let auth = section.text("auth", findings)?;
+        let (username, password) = auth.split_once(':')?;
+        Some(Credentials { username: username.to_owned(), password: password.to_owned() })
+    })
+}
+
 /// Reads the section `ctl`.
 pub(super) fn read_ctl(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Ctl {
     let mut ctl = top.section("ctl", findings);
@@ -241,8 +242,8 @@ pub(super) fn read_ctl(top: &mut Section<'_>, findings: &mut ConfigFindings) -> 
     let (cacert, certfile, keyfile) = (file("cacert"), file("certfile"), file("keyfile"));
     let keyfile_password = ctl.text("keyfile_password", findings).map(KeyfilePassword);
     let insecure = ctl.flag("insecure", false, findings);
-    let read = Ctl { insecure, cacert, certfile, keyfile, keyfile_password };
-    ctl.accept(&["authentication", "auth"]);
+    let authentication = authentication(&mut ctl, findings);
+    let read = Ctl { authentication, insecure, cacert, certfile, keyfile, keyfile_password };
     ctl.finish(findings);
     read
 }

@@ -2,18 +2,19 @@
 //! slow.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use etcd_client::{Certificate, Client, ConnectOptions, Identity, ResponseHeader, TlsOptions};
+use etcd_client::{Client, ConnectOptions, ResponseHeader};
 use futures::StreamExt;
 use futures::stream::FuturesUnordered;
 use tokio::sync::{Notify, watch};
 
+use super::announced::{ANNOUNCED_MAX, AnnouncedUrls};
 use super::error::{auth_is_off, needs_login};
 use super::origin::ClusterIds;
+use super::tls::{TlsFiles, tls};
 use super::{EtcdError, SrvDomain};
 use crate::core::store::Keys;
 use crate::model::{Moment, WriteFacts};
@@ -28,6 +29,8 @@ const PING: (Duration, Duration) = (Duration::from_secs(10), Duration::from_secs
 const RECONNECT_AFTER: u32 = 2;
 /// The highest count of failures in a row; more say nothing new about an endpoint.
 const FAILURES_MAX: u32 = 8;
+/// A configured endpoint fails this often in a row before an announced one is asked before it.
+const FAILURES_BEFORE_ANNOUNCED: u32 = 2;
 
 /// The addresses of etcd and the login.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -36,23 +39,14 @@ pub struct EtcdSetup {
     pub endpoints: Vec<String>,
     /// Where in DNS they are.
     pub srv: Option<SrvDomain>,
+    /// The URLs that etcd's members announce are used as well.
+    pub with_announced: bool,
     /// User name and password, if etcd requires them.
     pub credentials: Option<(String, String)>,
     /// Certificates, for `https` endpoints.
     pub tls: Option<TlsFiles>,
     /// `/NAMESPACE/SCOPE/`, with both slashes.
     pub base: String,
-}
-
-/// Certificate files, PEM. They are read anew for every new connection.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// The authorities to trust.
-    pub ca: Option<PathBuf>,
-    /// The client certificate.
-    pub cert: Option<PathBuf>,
-    /// Its key.
-    pub key: Option<PathBuf>,
 }
 
 /// A connection to etcd; clones share it. It belongs to the tokio runtime in which it is first used.
@@ -69,7 +63,9 @@ struct EtcdInner {
     /// In place of those of the setup, which may have changed.
     login: SharedCredentials,
     keys: Keys,
-    endpoints: Vec<Arc<Endpoint>>,
+    /// The configured ones, then those that etcd has announced.
+    endpoints: Mutex<Vec<Arc<Endpoint>>>,
+    announced: Arc<AnnouncedUrls>,
     /// The highest raft term seen for each cluster id, and when an answer last showed it.
     terms: Mutex<BTreeMap<u64, (u64, Moment)>>,
     /// Which etcd cluster is in use.
@@ -98,7 +94,7 @@ impl Etcd {
         }
         let origin = Arc::new(ClusterIds::new(setup.endpoints.len()));
         let login = Arc::new(Mutex::new(setup.credentials.clone()));
-        Ok(Etcd::new(setup, login, origin))
+        Ok(Etcd::new(setup, login, origin, Arc::default()))
     }
 
     /// Logs in with these from now on. A login that etcd has accepted before stays valid until etcd refuses it.
@@ -108,19 +104,18 @@ impl Etcd {
 
     /// Separate connections to the same etcd, for another runtime.
     pub(super) fn apart(&self) -> Etcd {
-        Etcd::new(self.inner.setup.clone(), self.inner.login.clone(), self.inner.origin.clone())
+        let EtcdInner { setup, login, origin, announced, .. } = &*self.inner;
+        Etcd::new(setup.clone(), login.clone(), origin.clone(), announced.clone())
     }
 
-    fn new(setup: EtcdSetup, login: SharedCredentials, origin: Arc<ClusterIds>) -> Etcd {
-        let endpoint = |(index, url): (usize, &String)| {
-            Arc::new(Endpoint {
-                index,
-                url: url.clone(),
-                client: Mutex::new(None),
-                failures: AtomicU32::new(0),
-            })
-        };
-        let endpoints = setup.endpoints.iter().enumerate().map(endpoint).collect();
+    fn new(
+        setup: EtcdSetup,
+        login: SharedCredentials,
+        origin: Arc<ClusterIds>,
+        announced: Arc<AnnouncedUrls>,
+    ) -> Etcd {
+        let configured = setup.endpoints.iter().enumerate();
+        let endpoints = Mutex::new(configured.map(|(index, url)| Endpoint::new(index, url)).collect());
         let keys = Keys::new(&setup.base);
         Etcd {
             inner: Arc::new(EtcdInner {
@@ -128,6 +123,7 @@ impl Etcd {
                 login,
                 keys,
                 endpoints,
+                announced,
                 terms: Mutex::default(),
                 origin,
                 look_again: Notify::new(),
@@ -145,8 +141,18 @@ impl Etcd {
         &self.inner.origin
     }
 
-    pub(super) fn endpoints(&self) -> &[Arc<Endpoint>] {
-        &self.inner.endpoints
+    pub(super) fn announced(&self) -> &AnnouncedUrls {
+        &self.inner.announced
+    }
+
+    pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
+        let mut endpoints = self.inner.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = endpoints.len() - self.inner.setup.endpoints.len();
+        for url in self.inner.announced.urls().iter().skip(taken) {
+            let index = endpoints.len();
+            endpoints.push(Endpoint::new(index, url));
+        }
+        endpoints.clone()
     }
 
     /// The paths of this cluster's keys.
@@ -177,18 +183,33 @@ impl Etcd {
         &self.inner.look_again
     }
 
-    pub(super) fn endpoint_count(&self) -> usize {
-        self.inner.endpoints.len()
+    /// More than there ever are.
+    pub(super) fn endpoints_max(&self) -> usize {
+        self.inner.setup.endpoints.len() + ANNOUNCED_MAX
     }
 
-    /// The endpoints, the healthiest first; those of another etcd cluster last.
+    /// The endpoints, the healthiest first; those of another etcd cluster last. A configured one is among the first
+    /// two.
     pub(super) fn ranked(&self) -> Vec<Arc<Endpoint>> {
-        let mut ranked = self.inner.endpoints.clone();
+        let (mut ranked, configured) = (self.endpoints(), self.inner.setup.endpoints.len());
         let origin = &self.inner.origin;
         ranked.sort_by_key(|endpoint| {
-            (origin.is_foreign(endpoint.index), endpoint.failures.load(Ordering::Relaxed))
+            let failures = endpoint.failures.load(Ordering::Relaxed);
+            let announced = if endpoint.index < configured { 0 } else { FAILURES_BEFORE_ANNOUNCED };
+            (origin.is_foreign(endpoint.index), failures + announced)
         });
+        if let Some(at) = ranked.iter().position(|endpoint| endpoint.index < configured)
+            && 1 < at
+        {
+            ranked[1..=at].rotate_right(1);
+        }
         ranked
+    }
+
+    /// Whether an endpoint belongs to the etcd cluster in use. The connection is not kept.
+    pub(super) async fn is_of_this_cluster(&self, url: &str) -> Result<bool, EtcdError> {
+        let answer = self.open(url).await?.member_list().await?;
+        Ok(answer.header().is_some_and(|header| self.inner.origin.is_ours(header.cluster_id())))
     }
 
     /// Runs `ask` on the best endpoint. It also asks the next one when no answer came after `hedge_after`, or at once
@@ -352,6 +373,11 @@ fn rank_after_race(asked: &[Arc<Endpoint>], winner: &Endpoint) {
 }
 
 impl Endpoint {
+    fn new(index: usize, url: &str) -> Arc<Endpoint> {
+        let (client, failures) = (Mutex::new(None), AtomicU32::new(0));
+        Arc::new(Endpoint { index, url: url.to_owned(), client, failures })
+    }
+
     pub(super) fn failed(&self) {
         let failures = (self.failures.load(Ordering::Relaxed) + 1).min(FAILURES_MAX);
         self.failures.store(failures, Ordering::Relaxed);
@@ -363,18 +389,4 @@ impl Endpoint {
     fn forget(&self) {
         *self.client.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
-}
-
-async fn tls(files: &TlsFiles) -> Result<TlsOptions, EtcdError> {
-    let read = async |path: &PathBuf| {
-        tokio::fs::read(path).await.map_err(|error| EtcdError::Setup(format!("{}: {error}", path.display())))
-    };
-    let mut options = TlsOptions::new();
-    if let Some(ca) = &files.ca {
-        options = options.ca_certificate(Certificate::from_pem(read(ca).await?));
-    }
-    if let (Some(cert), Some(key)) = (&files.cert, &files.key) {
-        options = options.identity(Identity::from_pem(read(cert).await?, read(key).await?));
-    }
-    Ok(options)
 }

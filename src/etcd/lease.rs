@@ -92,7 +92,7 @@ pub fn keep_lease(
     let (leave, told_to_leave) = oneshot::channel();
     let setup_error = |error: std::io::Error| EtcdError::Setup(format!("the lease's thread: {error}"));
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(setup_error)?;
-    let streams = (0..etcd.endpoint_count()).map(|_| Mutex::default()).collect();
+    let streams = (0..etcd.endpoints_max()).map(|_| Mutex::default()).collect();
     let rounds = LeaseRounds::new(etcd.keys().clone(), ttl, resumed);
     let (to_reader, facts) = watch::channel(rounds.facts().clone());
     let client = LeaseClient { etcd, streams: Arc::new(streams) };

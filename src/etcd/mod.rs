@@ -9,7 +9,7 @@
 //!  swap      commits a transaction, hedged                          │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
-//!    discovery: the endpoints from DNS, once
+//!    discovery: the endpoints from DNS, once;  announced: those that etcd's members announce, again and again
 //! ```
 //!
 //! Only [`EtcdError::LeaseNotFound`], [`EtcdError::NoSpace`] and [`Cas::Lost`](crate::core::store::Cas::Lost) are
@@ -17,17 +17,21 @@
 //!
 //! Deliberately absent: which member should lead, when to give up, what to retry. That is policy.
 
+mod announced;
 mod discovery;
 mod endpoints;
 mod error;
 mod lease;
 mod origin;
 mod swap;
+mod tls;
 mod view;
 mod write;
 
+pub use announced::follow_members;
 pub use discovery::SrvDomain;
-pub use endpoints::{Etcd, EtcdSetup, TlsFiles};
+pub use endpoints::{Etcd, EtcdSetup};
 pub use error::EtcdError;
 pub use lease::{LeaseHooks, LeaseKeeper, PromisingMembers, keep_lease};
+pub use tls::TlsFiles;
 pub use view::watch;

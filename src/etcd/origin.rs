@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 
 use super::EtcdError;
+use super::announced::ANNOUNCED_MAX;
 
 /// The identifiers of the etcd clusters that were seen; zero: none yet.
 #[derive(Debug)]
@@ -18,13 +19,16 @@ pub(super) struct ClusterIds {
 #[derive(Debug)]
 struct KnownClusters {
     ours: u64,
+    /// The configured endpoints, then others.
     by_endpoint: Vec<u64>,
+    configured: usize,
 }
 
 impl ClusterIds {
-    pub(super) fn new(endpoints: usize) -> ClusterIds {
+    pub(super) fn new(configured: usize) -> ClusterIds {
+        let by_endpoint = vec![0; configured + ANNOUNCED_MAX];
         ClusterIds {
-            known: Mutex::new(KnownClusters { ours: 0, by_endpoint: vec![0; endpoints] }),
+            known: Mutex::new(KnownClusters { ours: 0, by_endpoint, configured }),
             said: AtomicBool::new(false),
         }
     }
@@ -39,6 +43,11 @@ impl ClusterIds {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).ours == 0
     }
 
+    /// Whether this is the chosen cluster.
+    pub(super) fn is_ours(&self, cluster_id: u64) -> bool {
+        cluster_id != 0 && self.known.lock().unwrap_or_else(PoisonError::into_inner).ours == cluster_id
+    }
+
     /// Records the cluster of an endpoint, without a choice.
     pub(super) fn note(&self, endpoint: usize, cluster_id: u64) {
         self.known.lock().unwrap_or_else(PoisonError::into_inner).by_endpoint[endpoint] = cluster_id;
@@ -47,7 +56,7 @@ impl ClusterIds {
     /// Chooses the cluster of most of the recorded endpoints.
     pub(super) fn choose(&self) {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
-        let seen = known.by_endpoint.iter().filter(|id| **id != 0);
+        let seen = known.by_endpoint[..known.configured].iter().filter(|id| **id != 0);
         let most = seen.max_by_key(|id| known.count(**id)).copied();
         known.ours = most.unwrap_or(0);
     }
@@ -66,7 +75,8 @@ impl ClusterIds {
     pub(super) fn takes(&self, endpoint: usize, cluster_id: u64) -> Result<(), EtcdError> {
         let mut known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
         known.by_endpoint[endpoint] = cluster_id;
-        if known.ours == 0 || known.by_endpoint.len() < 2 * known.count(cluster_id) {
+        let is_most = known.configured < 2 * known.count(cluster_id);
+        if endpoint < known.configured && (known.ours == 0 || is_most) {
             known.ours = cluster_id;
         }
         let ours = known.ours;
@@ -87,7 +97,7 @@ impl ClusterIds {
 
 impl KnownClusters {
     fn count(&self, cluster_id: u64) -> usize {
-        self.by_endpoint.iter().filter(|id| **id == cluster_id).count()
+        self.by_endpoint[..self.configured].iter().filter(|id| **id == cluster_id).count()
     }
 }
 
@@ -119,6 +129,16 @@ mod tests {
         let origin = ClusterIds::new(1);
         assert_eq!(origin.takes(0, 7), Ok(()));
         assert_eq!(origin.takes(0, 8), Ok(()));
+    }
+
+    #[test]
+    fn an_announced_endpoint_has_no_say() {
+        let origin = ClusterIds::new(1);
+        assert_eq!(origin.takes(0, 7), Ok(()));
+        assert!(origin.takes(1, 8).is_err() && origin.takes(2, 8).is_err() && origin.is_foreign(2));
+        assert_eq!(origin.takes(1, 7), Ok(()));
+        assert_eq!(origin.takes(0, 8), Ok(()), "the configured one alone decides");
+        assert!(origin.is_foreign(1));
     }
 
     #[test]

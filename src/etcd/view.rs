@@ -86,8 +86,9 @@ impl Etcd {
                 }
             }
         };
-        if 1 < self.endpoint_count() {
-            futures::future::join_all(self.endpoints().iter().map(ask)).await;
+        let endpoints = self.endpoints();
+        if 1 < endpoints.len() {
+            futures::future::join_all(endpoints.iter().map(ask)).await;
             self.origin().choose();
         }
     }

@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{FIRST_LINE, hba_file, ident_file};
 use super::handle::PostgresInner;
-use super::{Error, Parameters, Setup, files, session};
+use super::{Error, Parameters, Setup, config_copies, files, session};
 use crate::os::durable;
 use crate::os::error_chain::ErrorChain;
 
@@ -27,6 +27,7 @@ const LOCKOUT: [&str; 2] = ["local all all reject", "host all all all reject"];
 /// its top.
 pub(super) fn write(inner: &PostgresInner, parameters: &Parameters) -> Result<(), Error> {
     let setup = &inner.setup;
+    config_copies::restore_missing(setup)?;
     let user = session::os_user();
     let (hba, ident) = (file_in_use(setup, parameters, "hba_file"), ident_in_use(setup, parameters));
     let own_rules = own_rules(setup, user.is_some());

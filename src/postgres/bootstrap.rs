@@ -120,7 +120,7 @@ async fn make(inner: &PostgresInner) -> Result<u64, Error> {
     let (mut postmaster, pid) = start(setup, line, within, &private).await?;
     let client = sql::at(
         setup,
-        &private.host(),
+        (&private.host(), setup.port),
         database(setup),
         "Matriarch bootstrap",
         "-c synchronous_commit=local",
@@ -321,7 +321,13 @@ async fn post_bootstrap(setup: &Setup, private: &Private) -> Result<(), Error> {
         ("user", setup.superuser.username.clone()),
         ("dbname", database(setup).to_owned()),
     ]);
+    let (port, host) = (setup.port.to_string(), private.host());
+    // A program without the connection string reaches the new cluster by these.
     let environment = [
+        ("PGHOST", OsStr::new(&host)),
+        ("PGPORT", OsStr::new(&port)),
+        ("PGUSER", OsStr::new(&setup.superuser.username)),
+        ("PGDATABASE", OsStr::new(database(setup))),
         ("PGPASSFILE", passwords.as_os_str()),
         ("PGOPTIONS", OsStr::new("-c synchronous_commit=local -c statement_timeout=0")),
     ];

@@ -11,7 +11,6 @@ use std::path::Path;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixStream};
 
-use super::Setup;
 use super::handle::PostgresInner;
 
 /// The length of the message, and its code.
@@ -22,25 +21,26 @@ const ANSWER_BYTES_MAX: u64 = 1024;
 /// `Ok`: a new process answered. `Err` has the reason why none did.
 pub(super) async fn probe_connection(inner: &PostgresInner) -> Result<(), String> {
     let setup = &inner.setup;
-    let Some(directory) = inner.access.directory() else { return probe_address(setup).await };
-    match UnixStream::connect(directory.join(format!(".s.PGSQL.{}", setup.port))).await {
+    let listen = inner.access.listen(setup);
+    let (host, port) = (setup.local_host(&listen), listen.port);
+    let Some(directory) = inner.access.directory() else { return probe_address(&host, port).await };
+    match UnixStream::connect(directory.join(format!(".s.PGSQL.{port}"))).await {
         Ok(stream) => handshake(stream).await,
         // The socket's file may have been removed, which says nothing about the server.
         Err(error) => {
-            let ended = probe_address(setup).await;
-            ended.map_err(|other| format!("{}: {error}; {}: {other}", directory.display(), setup.local_host))
+            let ended = probe_address(&host, port).await;
+            ended.map_err(|other| format!("{}: {error}; {host}: {other}", directory.display()))
         }
     }
 }
 
-async fn probe_address(setup: &Setup) -> Result<(), String> {
+async fn probe_address(host: &str, port: u16) -> Result<(), String> {
     let text = |error: std::io::Error| error.to_string();
-    let host = setup.local_host.as_str();
     if host.starts_with('/') {
-        let path = Path::new(host).join(format!(".s.PGSQL.{}", setup.port));
+        let path = Path::new(host).join(format!(".s.PGSQL.{port}"));
         handshake(UnixStream::connect(path).await.map_err(text)?).await
     } else {
-        handshake(TcpStream::connect((host, setup.port)).await.map_err(text)?).await
+        handshake(TcpStream::connect((host, port)).await.map_err(text)?).await
     }
 }
 

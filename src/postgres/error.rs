@@ -129,6 +129,11 @@ impl Error {
         self.refused_with() == Some(&SqlState::INVALID_PASSWORD)
     }
 
+    /// Whether no access rule admits the login as it was made, for example without TLS.
+    pub(crate) fn is_refused_login(&self) -> bool {
+        self.refused_with() == Some(&SqlState::INVALID_AUTHORIZATION_SPECIFICATION)
+    }
+
     /// For `map_err` on a file operation.
     pub(crate) fn file(what: &'static str, path: &std::path::Path) -> impl FnOnce(io::Error) -> Error {
         let path = path.to_owned();

@@ -8,7 +8,7 @@ use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::handle::PostgresInner;
-use super::{Error, Parameters, Setup, access_rules, conninfo, rotation, sockets};
+use super::{Error, Parameters, Setup, access_rules, config_copies, conninfo, rotation, sockets};
 use crate::model::{FollowTarget, RECOVERY_PARAMETERS, SyncOwner};
 use crate::os::durable;
 
@@ -25,7 +25,7 @@ pub(super) const RECOVERY_TARGETS: [&str; 5] = [
     "recovery_target_xid",
 ];
 
-/// Parameters that only the supervisor, or `recovery_conf`, may set.
+/// Parameters of a recovery.
 pub(super) fn is_recovery(name: &str) -> bool {
     RECOVERY_PARAMETERS.contains(&name) || name == "promote_trigger_file"
 }
@@ -182,6 +182,7 @@ impl ReplicationSource {
 
 /// Copies the original file to the base file the first time; the base file is never written again.
 pub(super) fn keep_base(setup: &Setup) -> Result<(), Error> {
+    config_copies::restore_missing(setup)?;
     if setup.custom_conf.is_some() {
         return Ok(());
     }
@@ -351,6 +352,24 @@ mod tests {
         assert!(text.contains(r"search_path = 'it''s a \\ path'"), "{text}");
         assert!(text.contains("recovery_target_xid = ''"), "{text}");
         assert!(text.contains("primary_slot_name = 'a'"), "{text}");
+    }
+
+    #[test]
+    fn the_names_of_the_files_are_as_configured() {
+        let setup = Setup {
+            data_dir: PathBuf::from("/d"),
+            config_dir: PathBuf::from("/etc/pg"),
+            config_base_name: "own".to_owned(),
+            ..Setup::default()
+        };
+        assert_eq!(main_file(&setup), PathBuf::from("/etc/pg/own.conf"));
+        assert_eq!(base_file(&setup), PathBuf::from("/etc/pg/own.base.conf"));
+        let text = |setup: &Setup| main_text(setup, &Parameters::default(), None);
+        assert!(text(&setup).contains("include 'own.base.conf'"));
+        let custom = Setup { custom_conf: Some(PathBuf::from("/etc/mine.conf")), ..setup };
+        assert!(
+            text(&custom).contains("include '/etc/mine.conf'") && !text(&custom).contains("own.base.conf")
+        );
     }
 
     #[test]

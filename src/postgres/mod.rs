@@ -34,6 +34,8 @@ mod password;
 mod setup;
 
 mod access_rules;
+mod archive;
+mod config_copies;
 mod configuration;
 mod conninfo;
 mod control;

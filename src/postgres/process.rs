@@ -12,7 +12,9 @@ use super::control::PidFile;
 use super::handle::{PostgresInner, Started, Stopped};
 use super::postmaster::LOOK_EVERY;
 use super::program::bare;
-use super::{Error, Setup, control, files, rewind, slot_copies, timelines};
+use super::{
+    Error, Parameters, Setup, config_copies, control, files, rewind, slot_copies, sockets, timelines,
+};
 use crate::model::{ControlFile, DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, OnOwnerExit};
 use crate::os::file_id::FileId;
@@ -81,18 +83,39 @@ pub(super) async fn start_standby(
         );
         rewind::crash_recovery(inner).await?;
     }
-    let parameters = inner.parameters();
-    timelines::free_unused(setup)?;
-    inner.access.prepare(inner).await;
+    let parameters = prepare(inner).await?;
     files::write_all(inner, follow)?;
     slot_copies::install(inner, &parameters);
     let mut line =
         files::command_line(&parameters, &slot_copies::with_room(setup, &control.standby_minimums));
     line.extend(inner.access.argument());
     launch(inner, bare(setup, setup.program("postgres")), &line, true)?;
+    await_start(inner, &line, within).await
+}
+
+/// What a start needs besides its own files.
+pub(super) async fn prepare(inner: &Arc<PostgresInner>) -> Result<Parameters, Error> {
+    let (setup, parameters) = (&inner.setup, inner.parameters());
+    timelines::free_unused(setup)?;
+    let statistics = parameters.parameters.get("stats_temp_directory").map(|path| setup.data_dir.join(path));
+    sockets::create_missing(setup, &Vec::from_iter(statistics), 0o700);
+    inner.access.prepare(inner).await;
+    Ok(parameters)
+}
+
+/// Waits until what was started by `line` accepts connections, or for so long.
+pub(super) async fn await_start(
+    inner: &PostgresInner,
+    line: &[String],
+    within: Duration,
+) -> Result<Started, Error> {
     match wait_until_ready(inner, within).await {
-        Err(Error::EndedWhileStarting { exit }) => Err(Error::start_failed(setup, &exit, &line).await),
-        ready => ready,
+        Err(Error::EndedWhileStarting { exit }) => Err(Error::start_failed(&inner.setup, &exit, line).await),
+        Ok(started) => {
+            config_copies::save(&inner.setup);
+            Ok(started)
+        }
+        Err(error) => Err(error),
     }
 }
 

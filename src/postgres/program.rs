@@ -1,5 +1,6 @@
 //! Runs the programs of PostgreSQL.
 
+use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -12,6 +13,8 @@ use crate::os::{notify, output};
 
 /// How many lines of a program's complaint are kept.
 pub(super) const LAST_LINES: usize = 20;
+/// A question for a parameter only reads the configuration.
+const ASK_WITHIN: Duration = Duration::from_secs(5);
 
 /// A program with a restricted environment: no variables of the supervisor, messages in English, the password file.
 pub(super) fn tool(setup: &Setup, name: &str) -> Command {
@@ -53,6 +56,15 @@ pub(super) async fn run(name: &str, command: Command, within: Option<Duration>) 
     }
     let output = last_lines(&format!("{}\n{}", ended.complaint, ended.output));
     Err(Error::Program { program: name.to_owned(), status: ended.status.to_string(), output })
+}
+
+/// The value of a parameter as PostgreSQL reads it from this configuration file and from `ALTER SYSTEM`.
+pub(super) async fn configured_value(setup: &Setup, file: &Path, name: &str) -> Result<String, Error> {
+    let mut command = tool(setup, "postgres");
+    command.arg("-D").arg(&setup.data_dir).arg(format!("--config-file={}", file.display()));
+    command.args(["-C", name]);
+    let value = run("postgres -C", command, Some(ASK_WITHIN)).await?;
+    Ok(value.trim().to_owned())
 }
 
 /// The result of a program, with its output.

@@ -15,7 +15,7 @@ use tokio::sync::watch;
 use super::aside::{RESTORE, SetAside};
 use super::handle::{CloneStatus, Postgres, PostgresInner};
 use super::script::{self, ScriptCall};
-use super::{Error, Setup, clone, conninfo, control, files, rotation};
+use super::{Error, Setup, archive, clone, conninfo, control, files, rotation};
 use crate::model::{DataDirectory, FollowTarget, ReplicaMethod, ReplicaScript};
 use crate::os::error_chain::ErrorChain;
 
@@ -77,6 +77,9 @@ async fn make(
     if let Some(from) = &order.from {
         rotation::write_pgpass(setup, from)?;
         source_spaces = clone::source_tablespaces(setup, from).await?;
+        if half_made.is_none() {
+            archive::save_before_clone(inner, from).await;
+        }
     }
     let attempt = ReplicaAttempt { setup, order, source_spaces, progress };
     let usable = |method: &&ReplicaMethod| order.from.is_some() || method.needs_no_source();

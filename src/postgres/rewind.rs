@@ -7,14 +7,17 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::control::{DEFAULT_SEGMENT, beside, segment};
-use super::handle::{PostgresInner, RewindReport};
-use super::program::{LAST_LINES, bare, run, run_to_end, tool};
-use super::{Error, Parameters, Setup, conninfo, control, files, slot_copies, sql};
+use super::handle::{LeaderHistory, PostgresInner, RewindReport};
+use super::program::{LAST_LINES, bare, configured_value, run, run_to_end, tool};
+use super::{Error, Setup, archive, conninfo, control, files, slot_copies, sql};
 use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
 use crate::os::durable;
+use crate::os::error_chain::ErrorChain;
 
 /// The number of rewinds whose diverged WAL is kept; the oldest is removed first.
 const KEPT_MAX: usize = 5;
+/// The first version of pg_rewind with `--config-file`.
+const FIRST_WITH_CONFIG_FILE: u32 = 15;
 /// The limit for counting commits, which is optional.
 const COUNT_WITHIN: Duration = Duration::from_secs(60);
 
@@ -62,7 +65,8 @@ pub(super) async fn rewind(
         crash_recovery(inner).await?;
         control = control::read(setup).await?;
     }
-    let source_timeline = checkpointed_timeline(setup, target, &control).await?;
+    let history = checkpointed_history(setup, target, &control).await?;
+    archive::save(inner, &history).await;
     let report = keep_diverged(setup, &control, fork).await?;
     files::write_main(inner, Some(target))?;
     let source = conninfo::to_member(setup, target, setup.rewind_credentials(), "Matriarch rewind")
@@ -70,11 +74,7 @@ pub(super) async fn rewind(
     let mut command = tool(setup, "pg_rewind");
     command.arg("--target-pgdata").arg(&setup.data_dir).arg(format!("--source-server={source}"));
     command.arg("--no-ensure-shutdown");
-    // pg_rewind reads the command from the file in the data directory.
-    let is_there = files::main_file(setup).starts_with(&setup.data_dir);
-    if is_there && restores(&inner.parameters()) {
-        command.arg("--restore-target-wal");
-    }
+    command.args(archive_options(setup).await);
     command.args(setup.rewind_options.iter().map(|option| format!("--{option}")));
     control::mark(setup, "rewind")?;
     if let Err(error) = run("pg_rewind", command, None).await {
@@ -83,20 +83,20 @@ pub(super) async fn rewind(
         }
         return Err(error);
     }
-    remove_segments_above(setup, source_timeline)?;
+    remove_segments_above(setup, history.branch.timeline)?;
     files::remove_signals(setup)?;
     files::write_main(inner, Some(target))?;
     control::unmark(setup)?;
     Ok(report)
 }
 
-/// The source's timeline. Until its first checkpoint after a promotion its control file has the one before, and
+/// The source's history. Until its first checkpoint after a promotion its control file has the one before, and
 /// pg_rewind would find nothing to do.
-async fn checkpointed_timeline(
+async fn checkpointed_history(
     setup: &Setup,
     target: &FollowTarget,
     mine: &ControlFile,
-) -> Result<Timeline, Error> {
+) -> Result<LeaderHistory, Error> {
     let history = sql::leader_history(setup, target).await?;
     if history.system_id != mine.system_id {
         return Err(Error::Unfit(format!(
@@ -110,7 +110,7 @@ async fn checkpointed_timeline(
             target.name
         )));
     }
-    Ok(history.branch.timeline)
+    Ok(history)
 }
 
 /// pg_rewind may leave segments of the discarded timeline. Where that has a higher number than the source's, as behind
@@ -127,11 +127,30 @@ fn remove_segments_above(setup: &Setup, timeline: Timeline) -> Result<(), Error>
     durable::sync_dir(&directory).map_err(Error::file("sync", &directory))
 }
 
-/// Whether WAL can come from an archive, as the files for a standby say.
-fn restores(parameters: &Parameters) -> bool {
-    let given = [&parameters.recovery, &parameters.parameters];
-    let command = given.into_iter().find_map(|settings| settings.get("restore_command"));
-    command.is_some_and(|command| !command.is_empty())
+/// With these pg_rewind reads WAL from the archive, if `restore_command` is configured anywhere. It asks PostgreSQL for
+/// the command, and before version 15 it does so with the file in the data directory only.
+async fn archive_options(setup: &Setup) -> Vec<String> {
+    let main = files::main_file(setup);
+    let is_default = main == setup.data_dir.join("postgresql.conf");
+    let version = fs::read_to_string(setup.data_dir.join("PG_VERSION")).unwrap_or_default();
+    let takes_file = version.trim().parse::<u32>().is_ok_and(|major| FIRST_WITH_CONFIG_FILE <= major);
+    match configured_value(setup, &main, "restore_command").await {
+        Ok(command) if !command.is_empty() && (is_default || takes_file) => {
+            let mut options = vec!["--restore-target-wal".to_owned()];
+            if !is_default {
+                options.push(format!("--config-file={}", main.display()));
+            }
+            options
+        }
+        Ok(_) => Vec::new(),
+        Err(error) => {
+            tracing::warn!(
+                error = error.chain(),
+                "could not read restore_command: pg_rewind works without an archive"
+            );
+            Vec::new()
+        }
+    }
 }
 
 /// Whether pg_rewind has changed nothing: it reports when it begins to. An output that may be truncated proves nothing.
@@ -262,26 +281,6 @@ fn forget_oldest(root: &Path) -> Result<(), Error> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    /// `recovery_conf` takes precedence, as in the files.
-    #[test]
-    fn an_archive_is_used_wherever_it_is_configured() {
-        let with = |recovery: Option<&str>, parameter: Option<&str>| {
-            let given = |command: Option<&str>| {
-                command
-                    .map(|command| ("restore_command".to_owned(), command.to_owned()))
-                    .into_iter()
-                    .collect()
-            };
-            restores(&Parameters {
-                recovery: given(recovery),
-                parameters: given(parameter),
-                ..Parameters::default()
-            })
-        };
-        assert!(with(Some("cp"), None) && with(None, Some("cp")));
-        assert!(!with(None, None) && !with(Some(""), Some("cp")));
-    }
 
     #[test]
     fn reads_pg_waldumps_table() {

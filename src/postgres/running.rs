@@ -7,11 +7,12 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use tokio_postgres::Client;
 
+use super::control::PidFile;
 use super::handle::PostgresInner;
 use super::postmaster::LOOK_EVERY;
 use super::sql::LOOK_WITHIN;
 use super::{Error, Parameters, access_rules, control, files, session, sockets};
-use crate::model::{FollowTarget, SettingsRole};
+use crate::model::{FollowTarget, ListenAddress, SettingsRole};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 
@@ -271,6 +272,17 @@ const UNSYNCHRONOUS: &str = "
     UNION ALL
     SELECT 'everybody' FROM pg_settings WHERE name = 'synchronous_commit' AND reset_val IN ('off', 'local')
      ORDER BY 1";
+
+/// Where the running postmaster listens, as it says itself.
+pub(super) fn listen(inner: &PostgresInner) -> ListenAddress {
+    let setup = &inner.setup;
+    let of_setup = setup.listen();
+    let file = PidFile::find(&setup.data_dir).ok().flatten();
+    ListenAddress {
+        addresses: running_command_line(inner).remove("listen_addresses").unwrap_or(of_setup.addresses),
+        port: file.and_then(|file| file.port).unwrap_or(of_setup.port),
+    }
+}
 
 /// The parameters on the running postmaster's command line.
 pub(super) fn running_command_line(inner: &PostgresInner) -> BTreeMap<String, String> {

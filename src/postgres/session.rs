@@ -17,8 +17,8 @@ use tokio_postgres::{Client, Config, NoTls};
 use super::conninfo::database;
 use super::handle::PostgresInner;
 use super::sockets::{self, Sockets};
-use super::{Error, Parameters, Postgres, sql};
-use crate::model::{AccessWay, Moment, OwnAccess};
+use super::{Error, Parameters, Postgres, Setup, running, sql};
+use crate::model::{AccessWay, ListenAddress, Moment, OwnAccess};
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
 use crate::os::user::User;
@@ -36,6 +36,8 @@ pub(super) struct Access(Mutex<KnownAccess>);
 #[derive(Default)]
 struct KnownAccess {
     sockets: Option<Sockets>,
+    /// Where the postmaster listens; `None` before there was one.
+    listen: Option<ListenAddress>,
     /// Why there is no private directory.
     without: String,
     seen: OwnAccess,
@@ -53,25 +55,28 @@ impl Access {
         if let Err(why) = &prepared {
             tracing::warn!(why, "PostgreSQL starts without a private socket directory");
         }
-        self.begin(prepared);
+        self.begin(prepared, inner.parameters().listen().unwrap_or_else(|| inner.setup.listen()));
     }
 
     /// A postmaster was adopted.
     pub(super) fn adopt(&self, inner: &PostgresInner) {
         let running = Sockets::of_running(inner);
+        let listen = running::listen(inner);
         let why = "it was started without a private socket directory and has none until its next start";
         if running.is_none() {
-            tracing::info!(address = inner.setup.local_host, "PostgreSQL is reached by its address: {why}");
+            let address = inner.setup.local_host(&listen);
+            tracing::info!(address, "PostgreSQL is reached by its address: {why}");
         }
-        self.begin(running.ok_or_else(|| why.to_owned()));
+        self.begin(running.ok_or_else(|| why.to_owned()), listen);
     }
 
-    fn begin(&self, sockets: Result<Sockets, String>) {
+    fn begin(&self, sockets: Result<Sockets, String>, listen: ListenAddress) {
         let (sockets, without) = match sockets {
             Ok(sockets) => (Some(sockets), String::new()),
             Err(why) => (None, why),
         };
-        *self.known() = KnownAccess { sockets, without, ..KnownAccess::default() };
+        let listen = Some(listen);
+        *self.known() = KnownAccess { sockets, listen, without, ..KnownAccess::default() };
     }
 
     /// Whether the supervisor's own role could log in.
@@ -82,6 +87,11 @@ impl Access {
     /// The private directory of the postmaster.
     pub(super) fn directory(&self) -> Option<PathBuf> {
         self.known().sockets.as_ref().map(|sockets| sockets.private.clone())
+    }
+
+    /// Where the postmaster listens. A start may have been with another configuration than that of `setup`.
+    pub(super) fn listen(&self, setup: &Setup) -> ListenAddress {
+        self.known().listen.clone().unwrap_or_else(|| setup.listen())
     }
 
     /// The value for `unix_socket_directories`; `None` leaves it to `parameters`.
@@ -204,17 +214,22 @@ async fn open_by(
 ) -> Result<Client, Error> {
     let setup = &inner.setup;
     let private = inner.access.directory().unwrap_or_default();
+    let listen = inner.access.listen(setup);
     match way {
         AccessWay::PrivateSocket => {
             let mut config = Config::new();
-            config.user(ROLE).dbname(database).host_path(&private).port(setup.port);
+            config.user(ROLE).dbname(database).host_path(&private).port(listen.port);
             config.application_name(application).options(options);
             open_as_own_role(&config, &private.display().to_string()).await
         }
         AccessWay::PrivateSocketAsSuperuser => {
-            sql::at(setup, &private.display().to_string(), database, application, options).await
+            sql::at(setup, (&private.display().to_string(), listen.port), database, application, options)
+                .await
         }
-        AccessWay::Address => sql::at(setup, &setup.local_host, database, application, options).await,
+        AccessWay::Address => {
+            let host = setup.local_host(&listen);
+            sql::at(setup, (&host, listen.port), database, application, options).await
+        }
     }
 }
 
@@ -247,6 +262,11 @@ fn is_refusal(error: &Error) -> bool {
 }
 
 impl Postgres {
+    /// Where the postmaster listens; before there was one, where it is going to.
+    pub fn listen(&self) -> ListenAddress {
+        self.inner.access.listen(&self.inner.setup)
+    }
+
     /// How the supervisor connects.
     pub fn access(&self) -> OwnAccess {
         self.inner.access.known().seen.clone()

@@ -5,7 +5,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use super::Password;
-use crate::model::{CustomBootstrap, SettingsByRole, SettingsRole};
+use crate::model::{CustomBootstrap, ListenAddress, SettingsByRole, SettingsRole};
 
 /// The settings that need a restart of the supervisor, except for passwords.
 #[derive(Clone, Debug, Default)]
@@ -70,6 +70,19 @@ impl Setup {
         self.rewind.as_ref().unwrap_or(&self.superuser)
     }
 
+    /// Where PostgreSQL listens, unless the configuration has changed since.
+    pub(super) fn listen(&self) -> ListenAddress {
+        ListenAddress { addresses: self.listen_addresses.clone(), port: self.port }
+    }
+
+    /// How this supervisor itself connects to a postmaster that listens there: see [`Setup::local_host`].
+    pub(super) fn local_host(&self, listen: &ListenAddress) -> String {
+        match self.local_host.starts_with('/') || listen.addresses == self.listen_addresses {
+            true => self.local_host.clone(),
+            false => listen.local_host(),
+        }
+    }
+
     /// The base of the configuration's file names.
     pub fn base_name(&self) -> &str {
         if self.config_base_name.is_empty() { "postgresql" } else { &self.config_base_name }
@@ -125,7 +138,7 @@ pub struct Parameters {
     pub first_pg_hba: Vec<String>,
     /// The lines of `pg_ident.conf`; `None`: the file is not changed.
     pub pg_ident: Option<Vec<String>>,
-    /// `recovery_conf`: further recovery settings (`restore_command`, …).
+    /// Recovery settings that take precedence over all others (`restore_command`, …).
     pub recovery: BTreeMap<String, String>,
     /// What takes the place of the above in one role.
     pub by_role: SettingsByRole,
@@ -134,6 +147,14 @@ pub struct Parameters {
 }
 
 impl Parameters {
+    /// Where a postmaster with this command line listens.
+    pub(super) fn listen(&self) -> Option<ListenAddress> {
+        let value =
+            |name: &str| self.command_line.iter().find(|(given, _)| given == name).map(|(_, value)| value);
+        let port = value("port")?.parse().ok()?;
+        Some(ListenAddress { addresses: value("listen_addresses")?.clone(), port })
+    }
+
     /// What holds in the role of the server.
     pub(super) fn in_force(mut self) -> Parameters {
         if let Some(own) = std::mem::take(&mut self.by_role).remove(&self.role) {

@@ -6,11 +6,10 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt, chown};
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
-use std::time::Duration;
 
 use super::control::beside;
 use super::handle::PostgresInner;
-use super::program::{run, tool};
+use super::program::configured_value;
 use super::{Error, Parameters, Setup, files, running};
 use crate::os::error_chain::ErrorChain;
 
@@ -22,8 +21,6 @@ const PATH_BYTES_MAX: usize = 107;
 const SUFFIX: &str = ".matriarch-sockets";
 /// The prefix in a shared directory.
 const PREFIX: &str = "matriarch-sockets-";
-/// A question for a parameter only reads the configuration.
-const ASK_WITHIN: Duration = Duration::from_secs(5);
 
 /// PostgreSQL's directories for local connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +39,7 @@ impl Sockets {
             Some(others) => others,
             None => ask(setup).await.map_err(|error| error.chain())?,
         };
+        create_missing(setup, &directories_in(&others), 0o755);
         let mut refusals = Vec::new();
         for private in private_directories(setup) {
             match claim(&private, setup) {
@@ -81,16 +79,50 @@ pub(super) fn configured(setup: &Setup, parameters: &Parameters) -> Option<Strin
     files::value_in(&altered, PARAMETER).or_else(|| parameters.parameters.get(PARAMETER).cloned())
 }
 
+/// Creates the directories that are missing, as on a file system that is empty after a start of the machine: PostgreSQL
+/// does not start without them.
+pub(super) fn create_missing(setup: &Setup, directories: &[PathBuf], mode: u32) {
+    for directory in directories.iter().filter(|directory| !directory.exists()) {
+        let created = fs::DirBuilder::new().recursive(true).mode(mode).create(directory);
+        let created = created.and_then(|()| match setup.uid_gid {
+            Some((user, group)) => chown(directory, Some(user), Some(group)),
+            None => Ok(()),
+        });
+        let directory = directory.display();
+        match created {
+            Ok(()) => {
+                tracing::info!(%directory, "a directory that PostgreSQL needs was missing, and was created")
+            }
+            Err(error) => {
+                tracing::warn!(%directory, %error, "could not create a directory that PostgreSQL needs")
+            }
+        }
+    }
+}
+
+/// The paths in a value of `unix_socket_directories`; an entry with `@` is no path.
+fn directories_in(value: &str) -> Vec<PathBuf> {
+    let (mut directories, mut quoted) = (vec![String::new()], false);
+    for letter in value.chars() {
+        match letter {
+            '"' => quoted = !quoted,
+            ',' if !quoted => directories.push(String::new()),
+            letter => directories.last_mut().into_iter().for_each(|directory| directory.push(letter)),
+        }
+    }
+    directories
+        .iter()
+        .map(|directory| PathBuf::from(directory.trim()))
+        .filter(|path| path.is_absolute())
+        .collect()
+}
+
 /// Asks PostgreSQL, whose default depends on its build.
 async fn ask(setup: &Setup) -> Result<String, Error> {
     files::keep_base(setup)?;
     let base = setup.custom_conf.clone().unwrap_or_else(|| files::base_file(setup));
     let base = files::config_dir(setup).join(base);
-    let mut command = tool(setup, "postgres");
-    command.arg("-D").arg(&setup.data_dir).arg(format!("--config-file={}", base.display()));
-    command.args(["-C", PARAMETER]);
-    let value = run("postgres -C", command, Some(ASK_WITHIN)).await?;
-    Ok(value.trim().to_owned())
+    configured_value(setup, &base, PARAMETER).await
 }
 
 /// The possible directories, the best first.
@@ -160,6 +192,17 @@ mod tests {
         let sockets = Sockets { private: PathBuf::from("/a, b/x"), others: "/tmp".to_owned() };
         assert_eq!(sockets.value(None), "/tmp, \"/a, b/x\"");
         assert_eq!(sockets.value(Some(" ")), "\"/a, b/x\"");
+    }
+
+    #[test]
+    fn missing_directories_are_created() {
+        let place = std::env::temp_dir().join(format!("socket-directories-{}", std::process::id()));
+        let value = format!("{0}/a, \"{0}/b, c\", @abstract", place.display());
+        let directories = directories_in(&value);
+        assert_eq!(directories, [place.join("a"), place.join("b, c")]);
+        create_missing(&Setup::default(), &directories, 0o755);
+        assert!(directories.iter().all(|directory| directory.is_dir()));
+        fs::remove_dir_all(&place).expect("removed");
     }
 
     #[test]

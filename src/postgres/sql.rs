@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio_postgres::config::TargetSessionAttrs;
+use tokio_postgres::config::{SslMode, TargetSessionAttrs};
 use tokio_postgres::tls::{MakeTlsConnect, TlsConnect};
 use tokio_postgres::{Client, Config, NoTls, Socket};
 
@@ -23,21 +23,32 @@ const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 /// A connection to the local Postgres as the configured superuser, at a host or in a directory of sockets.
 pub(super) async fn at(
     setup: &Setup,
-    host: &str,
+    (host, port): (&str, u16),
     database: &str,
     application: &str,
     options: &str,
 ) -> Result<Client, Error> {
     let mut config = Config::new();
     let who = &setup.superuser;
-    config.user(&who.username).dbname(database).port(setup.port);
+    config.user(&who.username).dbname(database).port(port);
     if host.starts_with('/') {
         config.host_path(Path::new(host));
     } else {
         config.host(host);
     }
     config.application_name(application).options(options);
-    connect(config, who, NoTls, &format!("{host}:{}", setup.port)).await
+    let to = format!("{host}:{port}");
+    match connect(config.clone(), who, NoTls, &to).await {
+        // Its rules may admit nobody without TLS, or ask for a certificate.
+        Err(error) if !host.starts_with('/') && error.is_refused_login() => {
+            config.ssl_mode(SslMode::Require);
+            match tls::unverified(who) {
+                Ok(Some(connector)) => connect(config, who, connector, &to).await.map_err(|_| error),
+                Ok(None) | Err(_) => Err(error),
+            }
+        }
+        ended => ended,
+    }
 }
 
 /// Connects with the newest password, or with the former one if that is still in force.

@@ -10,9 +10,9 @@ use tokio::io::AsyncWriteExt;
 use tokio::process::ChildStdin;
 
 use super::handle::PostgresInner;
-use super::process::{launch, startable, wait_until_ready};
+use super::process::{await_start, launch, prepare, startable};
 use super::program::bare;
-use super::{Error, Started, files, slot_copies, timelines};
+use super::{Error, Started, files, slot_copies};
 use crate::model::SettingsRole;
 
 /// Becomes the postmaster when it has read a line. At the end of its input, which is closed when the supervisor dies,
@@ -38,11 +38,9 @@ impl HeldPostmaster {
         }
         inner.slot_copies.forget();
         inner.configuration.set_role(SettingsRole::Primary);
-        timelines::free_unused(setup)?;
-        inner.access.prepare(inner).await;
+        let parameters = prepare(inner).await?;
         files::write_of_primary(inner)?;
-        let mut line =
-            files::command_line(&inner.parameters(), &slot_copies::with_room(setup, &BTreeMap::new()));
+        let mut line = files::command_line(&parameters, &slot_copies::with_room(setup, &BTreeMap::new()));
         line.extend(inner.access.argument());
         let mut command = bare(setup, "/bin/sh");
         command.arg("-c").arg(WAIT_TO_START).arg("sh").arg(setup.program("postgres"));
@@ -63,16 +61,10 @@ impl HeldPostmaster {
 
     /// Waits until it accepts connections, or for so long.
     pub async fn await_ready(&self, within: Duration) -> Result<Started, Error> {
-        match wait_until_ready(&self.inner, within).await {
-            Err(Error::EndedWhileStarting { exit }) => {
-                Err(Error::start_failed(&self.inner.setup, &exit, &self.line).await)
-            }
-            ready => {
-                if let Ok(Started::Ready) = ready {
-                    self.inner.has_started();
-                }
-                ready
-            }
+        let started = await_start(&self.inner, &self.line, within).await?;
+        if started == Started::Ready {
+            self.inner.has_started();
         }
+        Ok(started)
     }
 }

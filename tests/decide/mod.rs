@@ -22,6 +22,7 @@ mod requests;
 mod routing;
 mod scenarios;
 mod scripts;
+mod settings;
 mod simulated;
 mod slots;
 mod standby_cluster;

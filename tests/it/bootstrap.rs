@@ -82,12 +82,16 @@ fn closed_below(path: &Path, closed: &mut Vec<String>) {
     }
 }
 
-/// `post_bootstrap` runs once on the new primary, with a connection string as its argument.
+/// `post_bootstrap` runs once on the new primary, with a connection string as its argument. Programs without it reach
+/// the same server.
 #[tokio::test]
 async fn post_bootstrap_runs_on_the_new_primary() {
     let mut cluster = Plan::new(1).prepare().await;
     let psql = postgres_bin().join("psql");
-    let body = format!("exec {} -d \"$1\" -qc 'CREATE TABLE from_script ()'", psql.display());
+    let body = format!(
+        "{0} -d \"$1\" -qc 'CREATE TABLE from_script ()' && exec {0} -qc 'SELECT FROM from_script'",
+        psql.display()
+    );
     set_post_bootstrap(&cluster, &body);
     cluster.members[0].start();
     cluster.wait_until_well().await;

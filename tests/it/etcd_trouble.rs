@@ -55,6 +55,33 @@ async fn one_dead_endpoint_of_three_causes_no_failover() {
     assert_undisturbed(&cluster, before).await;
 }
 
+/// The members know one of three etcd servers. They have the others from etcd, and go on when the one that they know
+/// accepts connections and never answers.
+#[tokio::test]
+async fn members_go_on_without_the_only_endpoint_that_they_know() {
+    let mut cluster = Plan::new(2).etcd(3).prepare().await;
+    let known = cluster.etcd.hosts()[0].clone();
+    for member in &cluster.members {
+        let mut config = member.read_config();
+        merge(&mut config, &json!({ "etcd3": { "hosts": known } }));
+        member.write_config(&config);
+    }
+    cluster.start().await;
+    for member in &cluster.members {
+        let has = async || member.log_text().matches("etcd announces another endpoint").count() == 2;
+        cluster.wait_until(Duration::from_secs(20), "both are announced", has).await;
+    }
+    let before = cluster.members[0].postmaster();
+    cluster.etcd.freeze_one(0);
+    cluster
+        .stays(Duration::from_secs(25), "m1 leads", async || {
+            cluster.members[0].status("/primary").await == 200
+        })
+        .await;
+    cluster.etcd.restart_one(0).await;
+    assert_undisturbed(&cluster, before).await;
+}
+
 /// The first host in the configuration never answers: the member starts, leads, and stays leader through the other.
 #[tokio::test]
 async fn a_member_starts_despite_an_endpoint_that_never_answers() {

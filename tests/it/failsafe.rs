@@ -58,6 +58,7 @@ async fn a_primary_without_etcd_keeps_its_place_among_members_with_etcd() {
     let proxy = Proxy::before(cluster.etcd.hosts()[0].clone()).await;
     let mut config = cluster.members[0].read_config();
     config["etcd3"]["hosts"] = json!([proxy.host]);
+    config["etcd3"]["use_proxies"] = json!(true);
     cluster.members[0].write_config(&config);
     cluster.start().await;
     wait_until_named(&cluster).await;

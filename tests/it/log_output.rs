@@ -96,6 +96,48 @@ async fn the_log_file_is_as_configured() {
     assert!(lines.iter().all(is_whole) && lines.iter().any(|line| line["level"] == "INFO"), "{lines:#?}");
 }
 
+/// A reload changes the level, and names once what it does not change. Lines of JSON have Patroni's fields.
+#[tokio::test]
+async fn a_reload_changes_the_level() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let member = &cluster.members[0];
+    let mut config = member.read_config();
+    let log = json!({ "dir": member.folder, "type": "json", "level": "WARNING" });
+    merge(&mut config, &json!({ "log": log, "watchdog": { "mode": "off" } }));
+    member.write_config(&config);
+    cluster.start().await;
+    let member = &cluster.members[0];
+    let lines = || -> Vec<Value> {
+        let text = std::fs::read_to_string(member.folder.join("matriarch.log")).expect("it is written");
+        text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect()
+    };
+    assert!(lines().iter().all(|line| line["levelname"] != "INFO"), "{:#?}", lines());
+    let late = |lines: &[Value]| -> Vec<Value> {
+        lines
+            .iter()
+            .filter(|line| line["message"].to_string().contains("take effect at the next start"))
+            .cloned()
+            .collect()
+    };
+    for (mode, said) in
+        [("off", "the log has another level"), ("automatic", "the local configuration was reloaded")]
+    {
+        merge(&mut config, &json!({ "log": { "level": "INFO" }, "watchdog": { "mode": mode } }));
+        member.write_config(&config);
+        assert!(late(&lines()).is_empty(), "{:#?}", lines());
+        assert_eq!(member.post("/reload", &json!({})).await.status, 202);
+        let logged = async || {
+            let is_it = |line: &Value| {
+                line["levelname"] == "INFO" && line["asctime"].is_string() && line["message"] == said
+            };
+            lines().iter().any(is_it).then_some(())
+        };
+        assert!(until(Duration::from_secs(20), logged).await.is_some(), "{:#?}", lines());
+    }
+    let named = async || late(&lines()).first().map(|line| line["keys"].clone());
+    assert_eq!(until(Duration::from_secs(20), named).await, Some(json!("watchdog")));
+}
+
 /// A supervisor that cannot start writes the reason to a pipe that is not read, and exits all the same.
 #[tokio::test]
 async fn an_unread_exit_message_does_not_delay_the_exit() {

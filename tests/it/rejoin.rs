@@ -137,6 +137,7 @@ async fn diverge(cluster: &mut Cluster) -> usize {
     cluster.members[1].cut_off().await;
     let lonely = "INSERT INTO t SELECT generate_series(100, 200)";
     cluster.members[0].sql(lonely).await.expect("m1 leads, and waits for nobody");
+    cluster.members[0].sql("SELECT pg_switch_wal()").await.expect("m1 leads");
     cluster.members[0].kill_all();
     cluster.members[1].go_on();
     let successor = cluster.wait_for_successor(0, Duration::from_secs(30)).await;
@@ -151,4 +152,53 @@ async fn wait_for_rows(cluster: &Cluster, index: usize, count: &str) {
             cluster.members[index].value("SELECT count(*) FROM t").await == count
         })
         .await;
+}
+
+/// The archive did not work while m1 led. When m1 is rewound, or cloned anew, it archives what the cluster shares with
+/// it, and nothing from the fork on.
+#[tokio::test]
+async fn wal_that_was_not_archived_is_archived_before_it_is_discarded() {
+    for rewinds in [true, false] {
+        let mut plan = Plan::new(2);
+        plan = plan.dynamic(json!({
+            "postgresql": { "use_pg_rewind": rewinds, "remove_data_directory_on_diverged_timelines": true },
+        }));
+        let mut cluster = plan.prepare().await;
+        let archive = cluster.place.folder("archive");
+        let (works, command) = (archive.join("works"), archive.display());
+        let command = format!("test -e {} && cp %p {command}/%f && echo {command}", works.display());
+        for member in &cluster.members {
+            let mut config = member.read_config();
+            let parameters = json!({ "archive_mode": "on", "archive_command": command });
+            crate::support::merge(&mut config, &json!({ "postgresql": { "parameters": parameters } }));
+            member.write_config(&config);
+        }
+        cluster.start().await;
+        cluster.members.iter_mut().for_each(|member| member.expected_errors.push("archive".to_owned()));
+        for _ in 0..2 {
+            cluster.members[0].sql("CREATE TABLE IF NOT EXISTS s ()").await.expect("m1 leads");
+            cluster.members[0].sql("SELECT pg_switch_wal()").await.expect("m1 leads");
+            cluster.members[0].sql("SELECT txid_current()").await.expect("m1 leads");
+        }
+        let successor = diverge(&mut cluster).await;
+        std::fs::write(&works, "").expect("our own place is writable");
+        cluster.members[0].start();
+        let seen = cluster.wait_until_well().await;
+        assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+        let history = "SELECT pg_read_file('pg_wal/' || max(name)) FROM pg_ls_dir('pg_wal') name WHERE name ~ '.history$'";
+        let history = cluster.members[successor].value(history).await;
+        let fork: Vec<&str> = history.lines().last().expect("a switch").split(['\t', '/']).collect();
+        let offset = u32::from_str_radix(fork[2], 16).expect("a position");
+        let fork = format!("{:0>8}{:0>8}{:08X}", fork[0], fork[1], offset >> 24);
+        let entries = std::fs::read_dir(&archive).expect("it is there").flatten();
+        let mut names: Vec<String> =
+            entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+        names.retain(|name| name.len() == 24 && name.starts_with(&fork[..8]));
+        names.sort();
+        assert!(
+            2 <= names.len() && names.iter().all(|name| *name < fork),
+            "{fork}: {names:?}\n{}",
+            cluster.story()
+        );
+    }
 }

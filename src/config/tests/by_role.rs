@@ -59,3 +59,17 @@ fn rules_of_one_role_alone_are_warned_about() {
     let both = r#"{"postgresql":{"pg_ident_primary":["a b c"],"pg_ident_replica":["a b d"]}}"#;
     assert_eq!(warned(both), [""; 0]);
 }
+
+/// What `parameters` and `standby_cluster` say takes precedence over `recovery_conf`.
+#[test]
+fn a_recovery_parameter_replaces_that_of_recovery_conf() {
+    let dynamic = r#"{"postgresql": {"recovery_conf": {"Restore_command": "old", "archive_cleanup_command": "clean",
+        "primary_conninfo": "x", "work_mem": "1MB"}, "parameters": {"restore_command": "new"}}}"#;
+    let effective = effective_of(WHOLE, dynamic);
+    let value = |name: &str| effective.parameters.get(name).map(String::as_str);
+    assert_eq!((value("restore_command"), value("archive_cleanup_command")), (Some("new"), Some("clean")));
+    assert_eq!((value("primary_conninfo"), value("work_mem"), effective.recovery.len()), (None, None, 0));
+    let standby =
+        dynamic.replacen('{', r#"{"standby_cluster": {"host": "h", "restore_command": "of it"}, "#, 1);
+    assert_eq!(effective_of(WHOLE, &standby).recovery["restore_command"], "of it");
+}

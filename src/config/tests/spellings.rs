@@ -159,8 +159,14 @@ fn old_sections_of_logins_are_read() {
 #[test]
 fn old_names_of_variables_are_read() {
     let (config, warnings) = load(WHOLE, &[("PATRONI_LOGLEVEL", "WARNING"), ("PATRONI_LOG_DATEFMT", "%Y")]);
-    assert_eq!((config.log.level.as_str(), config.log.time_format.as_deref()), ("warn", Some("%Y")));
+    assert_eq!((config.log.level, config.log.time_format.as_deref()), ("warn", Some("%Y")));
     assert_eq!(warnings, [""; 0]);
+    for text in ["[asctime, {levelname: level}]", "asctime, levelname"] {
+        let (config, _) = load(WHOLE, &[("PATRONI_LOG_FORMAT", text), ("PATRONI_LOG_TYPE", "json")]);
+        assert_eq!(config.log.format.map(|parts| parts.len()), Some(2), "{text}");
+    }
+    let (config, _) = load(WHOLE, &[("PATRONI_LOGFORMAT", "%(asctime)s: %(message)s")]);
+    assert_eq!(config.log.format.map(|parts| parts.len()), Some(3));
 }
 
 /// Options that only the supervisor sets: with `dry-run` a data directory would count as rewound that is not.
@@ -175,16 +181,79 @@ fn options_of_the_supervisor_are_refused() {
     assert_eq!(config.postgresql.rewind_options, ["no-sync", "debug"]);
 }
 
+/// 0.0.0.0 would be published, and lead each member to itself.
+#[test]
+fn an_address_that_no_other_machine_can_mean_is_a_warning() {
+    let warnings = |text: &str| load(text, &[]).1.len();
+    let everywhere = WHOLE.replace("127.0.0.1:", "0.0.0.0:");
+    assert_eq!((warnings(WHOLE), warnings(&everywhere)), (0, 2));
+    let told = everywhere.replace("'0.0.0.0:8008'", "'0.0.0.0:8008', connect_address: 'a:8008'");
+    assert_eq!(warnings(&format!("{told}  connect_address: a\n")), 0);
+    let told = told.replace("'a:8008'", "'0.0.0.0:8008'");
+    assert_eq!(warnings(&format!("{told}  connect_address: a\n")), 1);
+    let tags = format!("{WHOLE}tags: {{nosync: true, sync_priority: 2}}\n");
+    assert_eq!(warnings(&tags), 1);
+}
+
+/// `ttl` and the like have an effect in the dynamic configuration only.
+#[test]
+fn timings_in_the_members_own_file_are_unknown_keys() {
+    let (config, warnings) = load(&format!("ttl: 5\nloop_wait: 1\nretry_timeout: 1\n{WHOLE}"), &[]);
+    assert_eq!(warnings.len(), 3, "{warnings:?}");
+    assert_eq!(effective(&config, None, 15).expect("good").settings.ttl.as_secs(), 10);
+}
+
+#[test]
+fn a_url_of_etcd_may_have_a_login() {
+    let text = WHOLE.replace("hosts: '10.0.0.1:2379,10.0.0.2'", "url: 'https://u:p@etcd:2379'");
+    let (config, _) = load(&text, &[]);
+    assert_eq!(config.etcd.endpoints, ["https://etcd:2379"]);
+    assert_eq!(
+        config.etcd.credentials.map(|who| (who.username, who.password)),
+        Some(("u".into(), "p".into()))
+    );
+}
+
+#[test]
+fn a_number_of_segments_is_written_as_a_size() {
+    let (config, _) = load(WHOLE, &[]);
+    let kept = |json: &str, major| {
+        let text = format!(r#"{{"postgresql": {{"parameters": {json}}}}}"#);
+        let effective = effective(&config, Some(&text), major).expect("good");
+        effective.parameters.get("wal_keep_size").cloned()
+    };
+    assert_eq!(kept(r#"{"wal_keep_segments": 10}"#, 15).as_deref(), Some("160MB"));
+    assert_eq!(kept(r#"{"wal_keep_segments": 10, "wal_keep_size": "1GB"}"#, 15).as_deref(), Some("1GB"));
+    assert_eq!(kept(r#"{"wal_keep_size": "1MB"}"#, 15).as_deref(), Some("128MB"));
+}
+
+/// `ctl` has the login for other members, and `restapi` in its place.
+#[test]
+fn members_call_each_other_with_the_login_of_ctl() {
+    let login = |ctl: &str| {
+        let rest = WHOLE.replace("restapi: {", "restapi: {authentication: {username: r, password: p}, ");
+        let (config, warnings) = load(&format!("{rest}{ctl}"), &[]);
+        (config.member_login().map(|login| login.username.clone()).unwrap_or_default(), warnings.len())
+    };
+    assert_eq!(login(""), ("r".to_owned(), 0));
+    assert_eq!(login("ctl: {authentication: {username: c, password: p}}\n"), ("c".to_owned(), 0));
+    assert_eq!(login("ctl: {auth: 'o:p'}\n"), ("o".to_owned(), 0));
+    assert_eq!(login("ctl: {insecure: true}\n"), ("r".to_owned(), 0));
+}
+
 #[test]
 fn etcd_is_named_by_dns_or_a_proxy() {
     let of = |etcd: &str| WHOLE.replace("hosts: '10.0.0.1:2379,10.0.0.2'", etcd);
     let (config, warnings) = load(&of("srv: example.org, srv_suffix: blue, use_proxies: true"), &[]);
     let srv = Some(("example.org".to_owned(), Some("blue".to_owned())));
+    assert!(!config.etcd.with_announced);
     assert_eq!((config.etcd.srv, config.etcd.endpoints.len(), warnings.len()), (srv, 0, 0));
     let (config, warnings) = load(&of("discovery_srv: example.org, host: a"), &[]);
+    assert!(config.etcd.with_announced);
     assert_eq!(config.etcd.srv, Some(("example.org".to_owned(), None)));
     assert_eq!((config.etcd.endpoints, warnings), (vec!["http://a:2379".to_owned()], Vec::new()));
     let (config, warnings) = load(&of("proxy: 'http://u:p@proxy:1', hosts: 'a:1', srv: example.org"), &[]);
+    assert!(!config.etcd.with_announced);
     assert_eq!((config.etcd.srv, config.etcd.endpoints), (None, vec!["http://proxy:1".to_owned()]));
     assert_eq!(config.etcd.credentials.expect("in the URL").username, "u");
     let without =

@@ -6,7 +6,7 @@ use std::os::unix::fs::{MetadataExt, chown};
 use std::process::Command;
 use std::time::Duration;
 
-use matriarch::config;
+use matriarch::model;
 use matriarch::model::{AccessWay, SlotChanges, StopMode};
 use matriarch::os::clock;
 use matriarch::postgres::{Parameters, Postgres, Probe, Setup};
@@ -27,7 +27,7 @@ const RULES: [(&str, &[&str], &str); 3] = [
 
 fn setup_of(herd: &Herd, base: &Setup, listen: &str, rules: &[&str]) -> (Setup, Parameters) {
     let setup =
-        Setup { listen_addresses: listen.to_owned(), local_host: config::local_host(listen), ..base.clone() };
+        Setup { listen_addresses: listen.to_owned(), local_host: model::local_host(listen), ..base.clone() };
     let mut parameters = herd.parameters(&setup);
     let file = |name: &str| herd.root.join(name).display().to_string();
     for (name, value) in
@@ -158,7 +158,8 @@ async fn foreign_access_rules_stay_unchanged() {
 }
 
 /// A role of the same name that belongs to another owner is left alone, and the superuser is used instead. The
-/// configured address is used if a postmaster was started by another program, without a private directory.
+/// configured address is used if a postmaster was started by another program, without a private directory; with TLS, if
+/// the access rules admit nobody without.
 #[tokio::test(flavor = "multi_thread")]
 async fn other_ways_of_access_are_used_and_reported() {
     let herd = encrypted_herd("fallback");
@@ -186,6 +187,8 @@ async fn other_ways_of_access_are_used_and_reported() {
     assert_eq!(member.access().way, Some(AccessWay::PrivateSocket), "{:?}", member.access());
 
     // The private directory is removed under the running server: the configured address still works.
+    let encrypted = ["local all all reject", "hostssl all all 127.0.0.1/32 scram-sha-256"];
+    member.apply(setup_of(&herd, &base, "127.0.0.1", &encrypted).1).await.expect("apply");
     let private = herd.root.join("a.matriarch-sockets");
     fs::remove_dir_all(&private).expect("it is there");
     let adopted = Postgres::new(setup, member.parameters());
