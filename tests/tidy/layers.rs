@@ -20,7 +20,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("api", &["model", "config", "agent", "os::clock", "api"]),
     ("client", &["model", "config", "etcd", "peer", "os", "client"]),
-    ("cli", &["model", "config", "client", "api::wire", "cli"]),
+    ("cli", &["model", "config", "client", "api::wire", "os::error_chain", "cli"]),
     ("demo", &["client", "cli", "demo"]),
     ("app", &["model", "config", "os", "etcd", "peer", "fence", "agent", "api", "cli", "demo", "app"]),
 ];
