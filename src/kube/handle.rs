@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
 use super::api::{Api, KubeSetup};
 use super::event::{self, LeadershipEvent};
 use super::facts::Facts;
 use super::life::PodLife;
+use super::objects::PodObject;
 use super::pod::{self, Wanted, is_newer};
 use super::service::{self, Slices};
 use super::{labels, rivals, strip};
@@ -42,14 +42,14 @@ pub(super) enum Own {
     Gone,
     /// It exists.
     Read {
-        pod: Box<Pod>,
+        pod: Box<PodObject>,
         /// The time of the read.
         at: Moment,
     },
 }
 
 impl Own {
-    pub(super) fn pod(&self) -> Option<&Pod> {
+    pub(super) fn pod(&self) -> Option<&PodObject> {
         match self {
             Own::Read { pod, at: _ } => Some(pod),
             Own::Unknown | Own::Gone => None,
@@ -198,7 +198,7 @@ impl Kube {
 impl KubeShared {
     /// Records the own pod, unless a newer state is known. If its uid is not configured, the first pod that is seen is
     /// the own one.
-    pub(super) fn read(&self, pod: Pod) {
+    pub(super) fn read(&self, pod: PodObject) {
         self.note_led();
         if let Some(uid) = pod.metadata.uid.clone() {
             // The first uid stays.
@@ -227,7 +227,7 @@ impl KubeShared {
         self.facts.ends(life.end());
     }
 
-    pub(super) fn own_pod(&self) -> Option<Pod> {
+    pub(super) fn own_pod(&self) -> Option<PodObject> {
         self.own.borrow().pod().cloned()
     }
 
