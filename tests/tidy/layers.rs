@@ -4,6 +4,7 @@ use super::{Fault, assert_clean, code, fault, is_source, is_unit_test};
 
 /// The permitted imports of each folder of `src`: design, "Source tree".
 const LAYERS: &[(&str, &[&str])] = &[
+    ("bin", &[]),
     ("model", &["model"]),
     ("decide", &["model", "decide"]),
     ("core", &["model", "decide", "core"]),
