@@ -97,7 +97,7 @@ fn spawn(mut command: Command, link: OwnedFd, listener: OwnedFd) -> io::Result<C
     child::spawn_std(&mut command)
 }
 
-/// [`super::run`] for the small program, with the arguments that [`GuardPrograms`] gives to it.
+/// [`super::run`] for the small program, with the arguments that a supervisor gives to it.
 ///
 /// # Errors
 /// As for [`super::run`], and for the arguments of another release.
