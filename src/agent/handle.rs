@@ -82,11 +82,10 @@ impl Handle {
     /// Sends a request to the loop and waits for its answer.
     pub async fn ask(&self, ask: Ask) -> Reply {
         let (sender, answer) = oneshot::channel();
-        let gone = || Reply::Unanswered { why: OrderError::Gone.to_string() };
         if self.orders.send(ApiOrder::Ask(ask, sender)).await.is_err() {
-            return gone();
+            return Reply::Unanswered;
         }
-        answer.await.unwrap_or_else(|_| gone())
+        answer.await.unwrap_or(Reply::Unanswered)
     }
 
     /// Reads the local configuration again.

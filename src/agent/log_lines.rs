@@ -37,7 +37,7 @@ impl LogLines {
         })
     }
 
-    fn value(&self, field: LogField, event: &Event<'_>, said: &Said) -> Value {
+    fn value(&self, field: LogField, event: &Event<'_>, event_text: &EventText) -> Value {
         match field {
             LogField::Time => {
                 let now = jiff::Zoned::now();
@@ -45,34 +45,34 @@ impl LogLines {
                 json!(jiff::fmt::strtime::format(&self.time_format, &now).unwrap_or_default())
             }
             LogField::Level => json!(level(*event.metadata().level())),
-            LogField::Message => json!(said.message),
+            LogField::Message => json!(event_text.message),
             LogField::Module => json!(event.metadata().target()),
             LogField::ProcessId => json!(std::process::id()),
             LogField::Thread => json!(std::thread::current().name().unwrap_or_default()),
         }
     }
 
-    fn object(&self, event: &Event<'_>, said: &Said) -> Map<String, Value> {
+    fn object(&self, event: &Event<'_>, event_text: &EventText) -> Map<String, Value> {
         let mut object = Map::new();
         for part in &self.parts {
             if let LogPart::Field { field, name, .. } = part {
-                object.insert(name.clone(), self.value(*field, event, said));
+                object.insert(name.clone(), self.value(*field, event, event_text));
             }
         }
-        for (name, value) in &said.fields {
+        for (name, value) in &event_text.fields {
             object.entry(*name).or_insert_with(|| value.clone());
         }
         object.extend(self.static_fields.iter().map(|(name, value)| (name.clone(), json!(value))));
         object
     }
 
-    fn text(&self, to: &mut Writer<'_>, event: &Event<'_>, said: &Said) -> fmt::Result {
+    fn text(&self, to: &mut Writer<'_>, event: &Event<'_>, event_text: &EventText) -> fmt::Result {
         for part in &self.parts {
             match part {
                 LogPart::Text(text) => to.write_str(text)?,
-                LogPart::Field { field: LogField::Message, .. } => said.write(to)?,
+                LogPart::Field { field: LogField::Message, .. } => event_text.write(to)?,
                 LogPart::Field { field, width, .. } => {
-                    let value = self.value(*field, event, said);
+                    let value = self.value(*field, event, event_text);
                     let text = value.as_str().map_or_else(|| value.to_string(), str::to_owned);
                     let blanks = width.unsigned_abs() as usize;
                     match *width < 0 {
@@ -97,11 +97,11 @@ where
         mut to: Writer<'_>,
         event: &Event<'_>,
     ) -> fmt::Result {
-        let mut said = Said::default();
-        event.record(&mut said);
+        let mut event_text = EventText::default();
+        event.record(&mut event_text);
         match self.kind {
-            LogKind::Plain => self.text(&mut to, event, &said)?,
-            LogKind::Json => write!(to, "{}", Value::Object(self.object(event, &said)))?,
+            LogKind::Plain => self.text(&mut to, event, &event_text)?,
+            LogKind::Json => write!(to, "{}", Value::Object(self.object(event, &event_text)))?,
         }
         writeln!(to)
     }
@@ -132,12 +132,12 @@ fn level(level: Level) -> &'static str {
 
 /// What an event says.
 #[derive(Default)]
-struct Said {
+struct EventText {
     message: String,
     fields: Vec<(&'static str, Value)>,
 }
 
-impl Said {
+impl EventText {
     fn add(&mut self, field: &Field, value: Value) {
         match field.name() {
             "message" => {
@@ -160,7 +160,7 @@ impl Said {
     }
 }
 
-impl Visit for Said {
+impl Visit for EventText {
     fn record_debug(&mut self, field: &Field, value: &dyn fmt::Debug) {
         self.add(field, json!(format!("{value:?}")));
     }

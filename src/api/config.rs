@@ -4,7 +4,7 @@ use serde_json::{Map, Value};
 
 use super::answer::HttpAnswer;
 use super::{cluster, wire};
-use crate::agent::{Handle, ParameterJudge};
+use crate::agent::{Handle, ParameterCheck};
 use crate::config;
 use crate::model::json_compact;
 
@@ -23,7 +23,7 @@ pub(super) async fn get(handle: &Handle) -> HttpAnswer {
 /// so that a pause in force can be ended.
 pub(super) async fn patch(
     handle: &Handle,
-    judge: Option<&ParameterJudge>,
+    parameter_check: Option<&ParameterCheck>,
     change: Map<String, Value>,
 ) -> Result<HttpAnswer, HttpAnswer> {
     let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
@@ -34,7 +34,7 @@ pub(super) async fn patch(
     };
     let mut config = before.clone();
     if merge(&mut config, change) || lost {
-        usable(judge, &before, &config).await?;
+        usable(parameter_check, &before, &config).await?;
         write(handle, &config, Some(revision), 503).await?;
     }
     Ok(written(&before, config))
@@ -49,14 +49,14 @@ fn in_force(handle: &Handle) -> Option<Map<String, Value>> {
 /// PUT: replaces the value, and returns the new one.
 pub(super) async fn put(
     handle: &Handle,
-    judge: Option<&ParameterJudge>,
+    parameter_check: Option<&ParameterCheck>,
     config: Map<String, Value>,
 ) -> Result<HttpAnswer, HttpAnswer> {
     let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     let before = wire::config_of(&view);
     let known = before.clone().unwrap_or_default();
     if before.as_ref() != Some(&config) {
-        usable(judge, &known, &config).await?;
+        usable(parameter_check, &known, &config).await?;
         write(handle, &config, None, 502).await?;
     }
     Ok(written(&known, config))
@@ -71,14 +71,14 @@ fn written(before: &Map<String, Value>, after: Map<String, Value>) -> HttpAnswer
 
 /// Refuses a value that members could not use, with all faults.
 async fn usable(
-    judge: Option<&ParameterJudge>,
+    parameter_check: Option<&ParameterCheck>,
     before: &Map<String, Value>,
     after: &Map<String, Value>,
 ) -> Result<(), HttpAnswer> {
     let refuse = |faults| HttpAnswer::text(400, format!("nothing was changed:\n{faults}"));
     config::refuse_faults(before, after).map_err(refuse)?;
-    let Some(judge) = judge else { return Ok(()) };
-    match judge.faults(&config::new_parameters(before, after)).await {
+    let Some(parameter_check) = parameter_check else { return Ok(()) };
+    match parameter_check.faults(&config::new_parameters(before, after)).await {
         Ok(faults) if faults.is_empty() => Ok(()),
         Ok(faults) => Err(refuse(config::Faults(faults))),
         Err(why) => {

@@ -171,10 +171,12 @@ impl Routes {
         let handle = &self.handle;
         match route {
             MutatingRoute::PatchConfig => {
-                config::patch(handle, setup.judge.as_ref(), required(&head.headers, body).await?).await
+                config::patch(handle, setup.parameter_check.as_ref(), required(&head.headers, body).await?)
+                    .await
             }
             MutatingRoute::PutConfig => {
-                config::put(handle, setup.judge.as_ref(), required(&head.headers, body).await?).await
+                config::put(handle, setup.parameter_check.as_ref(), required(&head.headers, body).await?)
+                    .await
             }
             MutatingRoute::Restart => operate::restart(handle, optional(body).await?).await,
             MutatingRoute::CancelRestart => Ok(operate::cancel_restart(handle).await),

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::answer::HttpAnswer;
-use super::operate;
+use super::sentences::answer_of;
 use crate::agent::{Handle, Status};
 use crate::model::{Ask, FailsafeQuestion, Lsn, MemberName};
 
@@ -34,7 +34,7 @@ pub(super) async fn post(handle: &Handle, body: &Map<String, Value>) -> Result<H
     let asked = body.get("scope").and_then(Value::as_str).map(str::to_owned).zip(member);
     let reply = handle.ask(Ask::Failsafe(FailsafeQuestion { leader, asked, ttl_ms, slots })).await;
     let sql = handle.status().postgres.answering().map(|sql| sql.lsn()).filter(|lsn| lsn.is_known());
-    Ok(operate::answer_of(reply).with_position(sql))
+    Ok(answer_of(&reply).with_position(sql))
 }
 
 fn positions(slots: &Map<String, Value>) -> BTreeMap<String, Lsn> {

@@ -3,9 +3,10 @@
 use serde_json::{Map, Value};
 
 use super::answer::HttpAnswer;
+use super::sentences::answer_of;
 use super::time::{self, ScheduleFault};
 use crate::agent::Handle;
-use crate::model::{Ask, FailsafeRefusal, Reply, RestartFilter, WallTime};
+use crate::model::{Ask, RestartFilter, WallTime};
 use crate::os::clock;
 
 /// POST /restart.
@@ -14,12 +15,12 @@ pub(super) async fn restart(handle: &Handle, body: Map<String, Value>) -> Result
     if at.is_some() && handle.status().settings.pause {
         return Err(HttpAnswer::text(500, "Can't schedule restart in the paused state"));
     }
-    Ok(answer_of(handle.ask(Ask::Restart { at, filter }).await))
+    Ok(answer_of(&handle.ask(Ask::Restart { at, filter }).await))
 }
 
 /// DELETE /restart.
 pub(super) async fn cancel_restart(handle: &Handle) -> HttpAnswer {
-    answer_of(handle.ask(Ask::CancelRestart).await)
+    answer_of(&handle.ask(Ask::CancelRestart).await)
 }
 
 /// POST /reload.
@@ -36,25 +37,7 @@ pub(super) async fn reinitialize(
     let flag = |key: &str| body.get(key) == Some(&Value::Bool(true));
     let ask =
         Ask::Reinitialize { force: flag("force"), from_leader: flag("from_leader") || flag("from-leader") };
-    Ok(answer_of(handle.ask(ask).await))
-}
-
-pub(super) fn answer_of(reply: Reply) -> HttpAnswer {
-    let code = match reply {
-        Reply::Restarted | Reply::ScheduleDeleted | Reply::Reinitializing | Reply::Promised => 200,
-        Reply::RestartScheduled => 202,
-        Reply::NotScheduled => 404,
-        Reply::AlreadyScheduled => 409,
-        Reply::NotPromised(FailsafeRefusal::Off) => 502,
-        Reply::NotPromised(_) => 500,
-        Reply::RestartRefused(_)
-        | Reply::ReinitializeRefused(_)
-        | Reply::RestartNotBegun(_)
-        | Reply::RestartUnfinished
-        | Reply::StartFails { .. }
-        | Reply::Unanswered { .. } => 503,
-    };
-    HttpAnswer::text(code, reply.to_string())
+    Ok(answer_of(&handle.ask(ask).await))
 }
 
 fn restart_of(

@@ -4,7 +4,7 @@ use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
-use crate::agent::ParameterJudge;
+use crate::agent::ParameterCheck;
 
 /// The server's settings. All but `listen` and `tls` take effect with the next request.
 #[derive(Clone, Default)]
@@ -27,7 +27,7 @@ pub struct ApiSetup {
     /// The cluster's name.
     pub scope: String,
     /// Checks the parameters of PostgreSQL; `None`: they are written unchecked.
-    pub judge: Option<ParameterJudge>,
+    pub parameter_check: Option<ParameterCheck>,
     /// Serve HTTPS with these settings.
     pub tls: Option<Arc<rustls::ServerConfig>>,
     /// Mutating requests need a verified client certificate. Only with `tls`.

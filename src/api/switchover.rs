@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::{Map, Value};
 
 use super::answer::HttpAnswer;
-use super::{operate, rebuild, refusal, wire};
+use super::{operate, rebuild, sentences, wire};
 use crate::agent::Handle;
 use crate::model::{
     ClusterView, FailoverRequest, Ineligible, MemberName, PeerAnswer, PeerIdentity, SyncMode, WallTime,
@@ -186,7 +186,8 @@ fn check(kind: LeadershipRequest, request: &FailoverRequest, view: &ClusterView)
         return Err(HttpAnswer::text(412, "leader name does not match"));
     }
     if let Some(candidate) = candidate {
-        eligible(kind, candidate, view).map_err(|why| refusal::answer(kind, candidate.as_str(), &why))?;
+        eligible(kind, candidate, view)
+            .map_err(|why| sentences::not_eligible(kind, candidate.as_str(), &why))?;
     }
     Ok(())
 }
@@ -242,7 +243,7 @@ async fn check_members(
         let (name, why) = why.map_or((String::new(), Ineligible::Silent { trouble: None }), |(name, why)| {
             (name.to_string(), why)
         });
-        return Err(refusal::answer(kind, &name, &why));
+        return Err(sentences::not_eligible(kind, &name, &why));
     }
     check_streaming(handle, kind, &good, view).await
 }
@@ -265,7 +266,7 @@ async fn check_streaming(
         return Ok(());
     }
     let names: Vec<&str> = good.iter().map(|(name, _)| name.as_str()).collect();
-    Err(refusal::answer(kind, &names.join(", "), &Ineligible::NotStreaming { from: leader }))
+    Err(sentences::not_eligible(kind, &names.join(", "), &Ineligible::NotStreaming { from: leader }))
 }
 
 /// The standbys that stream from the leader, by its own PostgreSQL; `None` when it cannot be asked.

@@ -2,7 +2,7 @@
 
 use super::certificates::check_certificates;
 use super::preflight;
-use crate::agent::ParameterJudge;
+use crate::agent::ParameterCheck;
 use crate::cli::check::CheckArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliResult;
@@ -22,7 +22,7 @@ pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
             found.faults.extend(preflight::ports_in_use(config));
         }
         // Programs that cannot be run are reported as faults already.
-        if let Ok(refused) = ParameterJudge::of(config).faults(&found.parameters).await {
+        if let Ok(refused) = ParameterCheck::of(config).faults(&found.parameters).await {
             found.warnings.extend(refused.into_iter().map(left_out));
         }
     }

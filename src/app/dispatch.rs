@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use super::{check, guard, run};
-use crate::agent::ParameterJudge;
+use crate::agent::ParameterCheck;
 use crate::cli::args::Command;
 use crate::cli::called::CalledAs;
 use crate::cli::context::Context;
@@ -91,7 +91,7 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
 
 /// Checks parameters with the PostgreSQL programs of `config`.
 async fn ask_programs(config: &Config, given: &[Given]) -> Result<Vec<Fault>, String> {
-    ParameterJudge::of(config).faults(given).await
+    ParameterCheck::of(config).faults(given).await
 }
 
 /// Runs a command to its end on one thread.

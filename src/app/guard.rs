@@ -1,7 +1,5 @@
 //! `guard`: the process that `run` starts beside PostgreSQL. It has no runtime and allocates no memory after its start.
 
-use std::error::Error;
-
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::guard::GuardArgs;
@@ -11,11 +9,5 @@ use crate::fence::{self, DeviceDriver, GuardSetup};
 pub(super) fn execute(args: &GuardArgs) -> CliResult {
     let driver = if args.testing { DeviceDriver::Testing } else { DeviceDriver::Linux };
     let setup = GuardSetup { watchdog: args.watchdog.clone().map(|device| (device, driver)) };
-    fence::run(&setup).map(|()| Exit::Done).map_err(|error| {
-        let failed = CliError::failed(error.to_string());
-        match error.source() {
-            Some(cause) => failed.because(cause),
-            None => failed,
-        }
-    })
+    fence::run(&setup).map(|()| Exit::Done).map_err(|error| CliError::of(&error))
 }

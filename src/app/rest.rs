@@ -8,7 +8,7 @@ use tokio::task::JoinHandle;
 
 use super::certificates::Certificates;
 use super::error::RunError;
-use crate::agent::{Handle, ParameterJudge};
+use crate::agent::{Handle, ParameterCheck};
 use crate::api::{self, ApiSetup};
 use crate::config::{Config, WriteAccess};
 use crate::peer::Peers;
@@ -96,7 +96,7 @@ fn setup(config: &Config) -> ApiSetup {
         extra_headers: rest.http_extra_headers.clone(),
         server_tokens: rest.server_tokens.parse().unwrap_or_default(),
         scope: config.scope.clone(),
-        judge: Some(ParameterJudge::of(config)),
+        parameter_check: Some(ParameterCheck::of(config)),
         ..ApiSetup::default()
     }
 }

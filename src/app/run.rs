@@ -1,7 +1,5 @@
 //! `run`: the member itself.
 
-use std::error::Error;
-
 use super::error::RunError;
 use super::{member, owner};
 use crate::agent::AgentError;
@@ -37,10 +35,7 @@ pub(super) fn execute(context: &Context, args: &RunArgs, parameters: Vec<(String
 }
 
 fn explain(error: &RunError) -> CliError {
-    let mut explained = CliError::failed(error.to_string()).exit(exit_of(error));
-    if let Some(cause) = error.source() {
-        explained = explained.because(cause);
-    }
+    let explained = CliError::of(error).exit(exit_of(error));
     match hint_of(error) {
         Some(hint) => explained.hint(hint),
         None => explained,

@@ -4,6 +4,7 @@ use std::error::Error;
 
 use super::exit::Exit;
 use crate::client::{ClientError, SqlError};
+use crate::os::error_chain;
 
 /// The failure of a command.
 #[derive(Debug)]
@@ -24,6 +25,13 @@ impl CliError {
         CliError { message: message.into(), causes: Vec::new(), hint: None, exit: Exit::Failed }
     }
 
+    /// The failure and the causes of `error`.
+    pub fn of(error: &dyn Error) -> CliError {
+        let mut messages = error_chain::messages(error).into_iter();
+        let message = messages.next().unwrap_or_default();
+        CliError { causes: messages.collect(), ..CliError::failed(message) }
+    }
+
     /// Wrong usage.
     pub fn usage(message: impl Into<String>) -> CliError {
         CliError::failed(message).exit(Exit::Usage)
@@ -31,15 +39,7 @@ impl CliError {
 
     /// Adds the chain of causes from `cause` on.
     pub fn because(mut self, cause: &(dyn Error + 'static)) -> CliError {
-        let mut next = Some(cause);
-        while let Some(error) = next {
-            let text = error.to_string();
-            // Some libraries repeat the source in their own message: it is printed once.
-            if self.causes.last().is_none_or(|last| !last.contains(&text)) {
-                self.causes.push(text);
-            }
-            next = error.source();
-        }
+        self.causes.extend(error_chain::messages(cause));
         self
     }
 
@@ -76,11 +76,7 @@ impl From<std::io::Error> for CliError {
 
 impl From<ClientError> for CliError {
     fn from(error: ClientError) -> CliError {
-        let explained = CliError::failed(error.to_string()).exit(exit_of(&error));
-        let explained = match error.source() {
-            Some(cause) => explained.because(cause),
-            None => explained,
-        };
+        let explained = CliError::of(&error).exit(exit_of(&error));
         match hint_of(&error) {
             Some(hint) => explained.hint(hint),
             None => explained,
@@ -132,11 +128,7 @@ fn hint_of(error: &ClientError) -> Option<&'static str> {
 
 impl From<SqlError> for CliError {
     fn from(error: SqlError) -> CliError {
-        let explained = CliError::failed(error.to_string());
-        match error.source() {
-            Some(cause) => explained.because(cause),
-            None => explained,
-        }
+        CliError::of(&error)
     }
 }
 

@@ -26,6 +26,9 @@ pub enum FenceError {
         #[source]
         source: io::Error,
     },
+    /// The small program is not of the supervisor's release.
+    #[error("this program is not of the release of `matriarch` that started it")]
+    OtherRelease,
     /// `guard` was started by hand.
     #[error("a guard is started by `matriarch run`, never by hand")]
     ByHand,

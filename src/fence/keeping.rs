@@ -13,6 +13,7 @@ use tokio::sync::watch;
 use super::link::{End, GuardFacts, LinkSetup, LinkShared};
 use super::message::{GuardReport, PostgresOrder};
 use super::predecessor::Predecessor;
+use super::program::GuardPrograms;
 use super::running::{self, RunningGuard};
 use super::{WatchdogFacts, socket};
 use crate::core::guard::{GuardEffect, GuardEvent, GuardLoss};
@@ -24,6 +25,7 @@ use crate::os::postgres_processes::PostgresProcesses;
 pub(super) struct GuardThread {
     shared: Arc<LinkShared>,
     setup: LinkSetup,
+    programs: GuardPrograms,
     listener: OwnedFd,
     guard: Option<RunningGuard>,
     dying: Vec<Child>,
@@ -45,6 +47,7 @@ impl GuardThread {
     ) -> GuardThread {
         GuardThread {
             shared,
+            programs: GuardPrograms::open(&setup),
             setup,
             listener,
             guard: None,
@@ -161,7 +164,7 @@ impl GuardThread {
     }
 
     fn start_guard(&mut self) {
-        match RunningGuard::start(&self.setup, &self.listener) {
+        match RunningGuard::start(&self.programs, &self.listener) {
             Ok(guard) => {
                 self.guard = Some(guard);
                 self.pass_event(GuardEvent::Started);
@@ -175,6 +178,9 @@ impl GuardThread {
     fn end_guard(&mut self, lost: GuardLoss, armed: bool) {
         let Some(guard) = self.guard.take() else { return };
         let pid = guard.pid();
+        if guard.report.is_none() && self.programs.give_up(guard.program) {
+            tracing::warn!("`matriarch-guard` does not work with this `matriarch`, which guards itself now");
+        }
         self.dying.extend(guard.kill());
         match lost {
             GuardLoss::Died => tracing::warn!(pid, armed, "the guard died; replacing it"),

@@ -13,7 +13,9 @@ use tokio::sync::watch;
 
 use super::keeping::GuardThread;
 use super::watchdog::DeviceDriver;
-use super::{FenceError, Found, GuardPhase, Protection, WatchdogFacts, predecessor, running, socket};
+use super::{
+    FenceError, Found, GuardPhase, Protection, WatchdogFacts, predecessor, program, running, socket,
+};
 use crate::core::guard::{ArmedDeadlines, KeepGuard};
 use crate::os::postgres_processes::PostgresProcesses;
 
@@ -31,6 +33,8 @@ pub struct WatchdogSetup {
 pub struct LinkSetup {
     /// The program with the command `guard`.
     pub program: PathBuf,
+    /// The small program that is preferred if it exists and is of the same release.
+    pub separate: Option<PathBuf>,
     /// The directory beside which its sockets are.
     pub data_dir: PathBuf,
     /// `None`: no watchdog is used.
@@ -40,7 +44,8 @@ pub struct LinkSetup {
 impl LinkSetup {
     /// Uses the running program, even if its file was replaced.
     pub fn new(data_dir: PathBuf, watchdog: Option<WatchdogSetup>) -> LinkSetup {
-        LinkSetup { program: PathBuf::from("/proc/self/exe"), data_dir, watchdog }
+        let program = PathBuf::from("/proc/self/exe");
+        LinkSetup { separate: program::beside(&program), program, data_dir, watchdog }
     }
 
     /// Whether there is a watchdog that can be opened.

@@ -1,46 +1,36 @@
 //! One guard, as its supervisor sees it: the process, its socket, and its last report.
 
 use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
 use std::path::Path;
-use std::process::{Child, Stdio};
+use std::process::Child;
 
 use rustix::io::Errno;
 
 use super::message::{GuardReport, Message, PostgresOrder, REPORT_BYTES, VERSION};
-use super::watchdog::DeviceDriver;
-use super::{FenceError, LinkSetup, socket};
+use super::program::{GuardProgram, GuardPrograms};
+use super::{FenceError, socket};
 use crate::core::guard::GuardEvent;
-use crate::os::{child, output};
+use crate::os::child;
 
 /// A guard that was started, with the supervisor's end of its socket.
 #[derive(Debug)]
 pub(super) struct RunningGuard {
     child: Option<Child>,
     pub(super) link: OwnedFd,
+    pub(super) program: GuardProgram,
     /// Its last answer.
     pub(super) report: Option<GuardReport>,
 }
 
 impl RunningGuard {
     /// Starts a guard with `listener` as the socket for the next supervisor.
-    pub(super) fn start(setup: &LinkSetup, listener: &OwnedFd) -> Result<RunningGuard, FenceError> {
+    pub(super) fn start(programs: &GuardPrograms, listener: &OwnedFd) -> Result<RunningGuard, FenceError> {
         let (mine, its) = socket::pair().map_err(FenceError::system("make a pair of sockets"))?;
         let listener = listener
             .try_clone()
             .map_err(|source| FenceError::System { what: "copy the guard's socket", source })?;
-        let mut command = std::process::Command::new(&setup.program);
-        command.arg0("matriarch").arg("guard").env_clear();
-        if let Some(watchdog) = &setup.watchdog {
-            command.arg("--watchdog").arg(&watchdog.device);
-            if watchdog.driver == DeviceDriver::Testing {
-                command.arg("--testing");
-            }
-        }
-        command.stdin(Stdio::from(its)).stdout(Stdio::from(listener)).stderr(output::child_stderr());
-        let child = child::spawn_std(&mut command)
-            .map_err(|source| FenceError::System { what: "start a guard", source })?;
-        Ok(RunningGuard { child: Some(child), link: mine, report: None })
+        let (child, program) = programs.start(its, listener)?;
+        Ok(RunningGuard { child: Some(child), link: mine, program, report: None })
     }
 
     /// Its process id.

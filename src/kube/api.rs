@@ -1,12 +1,12 @@
 //! The connection to the API server: each call once, with a deadline of its own.
 
+use std::error::Error;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use futures::{Stream, StreamExt};
 use http_body_util::BodyExt;
 use hyper::http::{Request, header};
-use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ListMeta, ObjectMeta};
@@ -22,7 +22,9 @@ use serde_json::Value;
 use tokio::sync::Mutex;
 
 use super::failure::KubeFailure;
+use super::objects::{PodObject, ServiceObject};
 use crate::model::{PodFailure, PodNames};
+use crate::os::error_chain::{self, ErrorChain};
 
 /// An API server in the same cluster accepts a connection within milliseconds.
 const CONNECT_WITHIN: Duration = Duration::from_millis(900);
@@ -66,14 +68,13 @@ pub(super) trait Object:
     + Metadata<Ty = ObjectMeta>
     + Clone
     + DeserializeOwned
-    + Serialize
     + Send
     + 'static
 {
 }
 
-impl Object for Pod {}
-impl Object for Service {}
+impl Object for PodObject {}
+impl Object for ServiceObject {}
 impl Object for EndpointSlice {}
 impl Object for Event {}
 
@@ -128,13 +129,13 @@ impl Api {
     }
 
     /// Applies a strategic patch to a pod's conditions, which are merged by type.
-    pub(super) async fn patch_status(&self, name: &str, patch: &Value) -> Result<Pod, KubeFailure> {
+    pub(super) async fn patch_status(&self, name: &str, patch: &Value) -> Result<PodObject, KubeFailure> {
         let patch = Patch::Strategic(patch);
-        self.ask(self.all::<Pod>().patch_subresource("status", name, &owned(), &patch)).await
+        self.ask(self.all::<PodObject>().patch_subresource("status", name, &owned(), &patch)).await
     }
 
     /// Creates an object.
-    pub(super) async fn create<K: Object>(&self, object: &K) -> Result<K, KubeFailure> {
+    pub(super) async fn create<K: Object + Serialize>(&self, object: &K) -> Result<K, KubeFailure> {
         let body = serde_json::to_vec(object).map_err(unreadable)?;
         self.ask(self.all::<K>().create(&PostParams::default(), body)).await
     }
@@ -219,8 +220,9 @@ async fn answer(client: &Client, request: Request<Vec<u8>>) -> Result<Vec<u8>, K
 
 /// The client of the requested kubeconfig, else of the service account.
 async fn connect(setup: &KubeSetup) -> Result<Client, KubeFailure> {
-    let unconfigured =
-        |error: &dyn std::error::Error| KubeFailure::new(PodFailure::Unconfigured, error.to_string());
+    let unconfigured = |error: &dyn Error| {
+        KubeFailure::new(PodFailure::Unconfigured, error_chain::messages(error).join(": "))
+    };
     let options = KubeConfigOptions { context: setup.context.clone(), ..KubeConfigOptions::default() };
     let kubeconfig = match (&setup.kubeconfig, &setup.context) {
         (Some(path), _) => Some(Kubeconfig::read_from(path)),
@@ -251,6 +253,6 @@ fn owned() -> PatchParams {
     PatchParams { field_manager: Some(FIELD_OWNER.to_owned()), ..PatchParams::default() }
 }
 
-fn unreadable(error: impl std::error::Error) -> KubeFailure {
-    KubeFailure::new(PodFailure::Other, error.to_string())
+fn unreadable(error: impl Error) -> KubeFailure {
+    KubeFailure::new(PodFailure::Other, error.chain())
 }

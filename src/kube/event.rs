@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod};
+use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta, OwnerReference};
 
 use super::backoff::Backoff;
 use super::handle::KubeShared;
+use super::objects::PodObject;
 use super::pod::timestamp;
 use crate::model::{PodFailure, PodTask, Term, WallTime};
 use crate::os::clock;
@@ -78,7 +79,7 @@ pub(super) async fn announce(shared: &KubeShared, told: LeadershipEvent, term: T
 }
 
 /// The pod and its owner, a StatefulSet or another controller.
-fn regarding(namespace: &str, name: &str, pod: &Pod) -> Vec<ObjectReference> {
+fn regarding(namespace: &str, name: &str, pod: &PodObject) -> Vec<ObjectReference> {
     let namespace = Some(namespace.to_owned());
     let mut all = vec![ObjectReference {
         api_version: Some("v1".to_owned()),
@@ -146,7 +147,7 @@ mod tests {
 
     #[test]
     fn events_regard_the_pod_and_its_owner() {
-        let pod: Pod = serde_json::from_value(serde_json::json!({"metadata": {
+        let pod: PodObject = serde_json::from_value(serde_json::json!({"metadata": {
             "name": "pg-0", "uid": "u-1",
             "ownerReferences": [
                 {"apiVersion": "v1", "kind": "Other", "name": "x", "uid": "o-1"},

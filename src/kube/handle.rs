@@ -3,13 +3,13 @@
 use std::sync::{Arc, Mutex, OnceLock};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::watch;
 
 use super::api::{Api, KubeSetup};
 use super::event::{self, LeadershipEvent};
 use super::facts::Facts;
 use super::life::PodLife;
+use super::objects::PodObject;
 use super::pod::{self, Wanted, is_newer};
 use super::service::{self, Slices};
 use super::{labels, rivals, strip};
@@ -42,14 +42,14 @@ pub(super) enum Own {
     Gone,
     /// It exists.
     Read {
-        pod: Box<Pod>,
+        pod: Box<PodObject>,
         /// The time of the read.
         at: Moment,
     },
 }
 
 impl Own {
-    pub(super) fn pod(&self) -> Option<&Pod> {
+    pub(super) fn pod(&self) -> Option<&PodObject> {
         match self {
             Own::Read { pod, at: _ } => Some(pod),
             Own::Unknown | Own::Gone => None,
@@ -76,7 +76,7 @@ pub(super) struct KubeShared {
     pub(super) stripped: watch::Sender<Option<Term>>,
     own_uid: OnceLock<String>,
     life: Mutex<PodLife>,
-    grounds: OnceLock<LeadershipCheck>,
+    leadership_check: OnceLock<LeadershipCheck>,
 }
 
 impl Kube {
@@ -96,7 +96,7 @@ impl Kube {
             stripped: watch::Sender::default(),
             own_uid,
             life: Mutex::default(),
-            grounds: OnceLock::new(),
+            leadership_check: OnceLock::new(),
         });
         tokio::spawn(labels::watch_own(shared.clone()));
         tokio::spawn(labels::keep(shared.clone()));
@@ -109,9 +109,9 @@ impl Kube {
     }
 
     /// Provides the check of leadership; before, no pod gets the leader's label.
-    pub fn lead_by(&self, grounds: LeadershipCheck) {
+    pub fn lead_by(&self, leadership_check: LeadershipCheck) {
         // A second call would come from a second loop, which does not exist.
-        let _ = self.0.grounds.set(grounds);
+        let _ = self.0.leadership_check.set(leadership_check);
     }
 
     /// Sets the role that the pod is to show.
@@ -198,7 +198,7 @@ impl Kube {
 impl KubeShared {
     /// Records the own pod, unless a newer state is known. If its uid is not configured, the first pod that is seen is
     /// the own one.
-    pub(super) fn read(&self, pod: Pod) {
+    pub(super) fn read(&self, pod: PodObject) {
         self.note_led();
         if let Some(uid) = pod.metadata.uid.clone() {
             // The first uid stays.
@@ -227,7 +227,7 @@ impl KubeShared {
         self.facts.ends(life.end());
     }
 
-    pub(super) fn own_pod(&self) -> Option<Pod> {
+    pub(super) fn own_pod(&self) -> Option<PodObject> {
         self.own.borrow().pod().cloned()
     }
 
@@ -264,14 +264,15 @@ impl KubeShared {
 
     /// Whether I lead in `term` now, by the last renewal.
     pub(super) fn leads(&self, term: Term) -> bool {
-        self.grounds.get().is_some_and(|grounds| grounds(term, None))
+        self.leadership_check.get().is_some_and(|leadership_check| leadership_check(term, None))
     }
 
     /// Whether I lead in `term` by a renewal sent after `since`, which is waited for.
     pub(super) async fn is_confirmed(&self, term: Term, since: Moment) -> bool {
         let give_up_at = clock::now() + CONFIRMED_WITHIN;
         while self.leads(term) && clock::now() < give_up_at {
-            if self.grounds.get().is_some_and(|grounds| grounds(term, Some(since))) {
+            if self.leadership_check.get().is_some_and(|leadership_check| leadership_check(term, Some(since)))
+            {
                 return true;
             }
             tokio::time::sleep(CONFIRMED_SOON).await;

@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Pod;
-
 use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::KubeFailure;
 use super::follow::{Seen, follow};
 use super::handle::{KubeShared, Own};
+use super::objects::PodObject;
 use super::pod::{self, Wanted};
 use super::strip;
 use crate::model::{Moment, PodFailure, PodRole, PodTask, Term};
@@ -23,7 +22,7 @@ const STATUS_WAITS: Duration = Duration::from_secs(1);
 /// Reports the changes of the own pod. Runs as long as the supervisor.
 pub(super) async fn watch_own(shared: Arc<KubeShared>) {
     let selector = Selector::Named(shared.api.setup().pod.clone());
-    let announce = |seen: Seen<Pod>| match seen {
+    let announce = |seen: Seen<PodObject>| match seen {
         Seen::All(pods, version) => {
             match pods.is_empty() {
                 true => shared.lost(|life, uid| life.missed(&version, uid)),
@@ -132,7 +131,12 @@ impl LabelTask {
     }
 
     /// Only after the label: a client that waits for the readiness gate finds the label in place.
-    async fn let_clients_in(&mut self, shared: &KubeShared, wanted: &Wanted, pod: &Pod) -> Option<Moment> {
+    async fn let_clients_in(
+        &mut self,
+        shared: &KubeShared,
+        wanted: &Wanted,
+        pod: &PodObject,
+    ) -> Option<Moment> {
         let setup = shared.api.setup();
         let open = match wanted.role? {
             PodRole::Leader(_) | PodRole::StandbyLeader(_) | PodRole::Follower => true,
@@ -149,7 +153,10 @@ impl LabelTask {
 
 /// The own pod and the time of its read; `None` before that. An error if the pod with my name is not the one in which I
 /// run.
-pub(super) fn mine<'a>(shared: &KubeShared, own: &'a Own) -> Result<Option<(&'a Pod, Moment)>, KubeFailure> {
+pub(super) fn mine<'a>(
+    shared: &KubeShared,
+    own: &'a Own,
+) -> Result<Option<(&'a PodObject, Moment)>, KubeFailure> {
     let name = &shared.api.setup().pod;
     let (pod, at) = match own {
         Own::Unknown => return Ok(None),
@@ -169,7 +176,7 @@ pub(super) fn mine<'a>(shared: &KubeShared, own: &'a Own) -> Result<Option<(&'a 
 /// the label.
 async fn clear_the_way(
     shared: &KubeShared,
-    pod: &Pod,
+    pod: &PodObject,
     seen_at: Moment,
     term: Term,
 ) -> Result<(), KubeFailure> {
@@ -186,14 +193,14 @@ async fn clear_the_way(
 }
 
 /// Records the present state of the pod, whether the patch succeeded or not.
-async fn write(shared: &KubeShared, patched: Result<Pod, KubeFailure>) -> Result<(), KubeFailure> {
+async fn write(shared: &KubeShared, patched: Result<PodObject, KubeFailure>) -> Result<(), KubeFailure> {
     match patched {
         Ok(pod) => {
             shared.read(pod);
             Ok(())
         }
         Err(failure) if failure.kind == PodFailure::Conflict => {
-            shared.read(shared.api.get::<Pod>(&shared.api.setup().pod).await?);
+            shared.read(shared.api.get::<PodObject>(&shared.api.setup().pod).await?);
             Err(failure)
         }
         Err(failure) => Err(failure),

@@ -27,6 +27,7 @@ mod failure;
 mod follow;
 mod labels;
 mod life;
+mod objects;
 mod pod;
 mod rivals;
 mod service;

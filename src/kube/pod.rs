@@ -1,9 +1,10 @@
 //! The smallest patch that brings a pod's labels from the current to the wanted state, if any is needed.
 
-use k8s_openapi::api::core::v1::{Pod, PodCondition};
+use k8s_openapi::api::core::v1::PodCondition;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use serde_json::{Map, Value, json};
 
+use super::objects::PodObject;
 use crate::model::{PodNames, PodRole, Term, WallTime};
 
 /// The term in which the label was written or removed, or in which another pod's member began to lead.
@@ -23,11 +24,11 @@ impl PodNames {
     }
 
     /// Whether a new leader can find the pod.
-    pub(super) fn selects(&self, pod: &Pod) -> bool {
+    pub(super) fn selects(&self, pod: &PodObject) -> bool {
         self.selector.iter().all(|(key, value)| label(pod, key) == Some(value))
     }
 
-    pub(super) fn says_leader(&self, pod: &Pod) -> bool {
+    pub(super) fn says_leader(&self, pod: &PodObject) -> bool {
         label(pod, &self.role_label) == Some(&self.leader)
     }
 
@@ -61,7 +62,7 @@ pub(super) struct PodPatch {
 }
 
 /// The smallest patch that brings `pod` to the wanted state.
-pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<PodPatch> {
+pub(super) fn change(pod: &PodObject, wanted: &Wanted, names: &PodNames) -> Option<PodPatch> {
     let mut labels = Map::new();
     let mut annotations = Map::new();
     if let Some(role) = wanted.role {
@@ -87,7 +88,7 @@ pub(super) fn change(pod: &Pod, wanted: &Wanted, names: &PodNames) -> Option<Pod
 
 /// Writes `term` on another pod, and removes the leader's label if it has that. Both give the pod a new version, so
 /// that an earlier patch for the old version fails.
-pub(super) fn fence(pod: &Pod, term: Term, names: &PodNames) -> Value {
+pub(super) fn fence(pod: &PodObject, term: Term, names: &PodNames) -> Value {
     let mut labels = Map::new();
     if names.says_leader(pod) {
         labels.insert(names.role_label.clone(), Value::Null);
@@ -100,7 +101,7 @@ pub(super) fn fence(pod: &Pod, term: Term, names: &PodNames) -> Value {
 }
 
 /// The patch of the readiness gate's condition; `None` when it has that value already.
-pub(super) fn gate(pod: &Pod, condition: &str, open: bool, now: WallTime) -> Option<Value> {
+pub(super) fn gate(pod: &PodObject, condition: &str, open: bool, now: WallTime) -> Option<Value> {
     let status = if open { "True" } else { "False" };
     let known = pod.status.as_ref().and_then(|status| status.conditions.as_ref()).into_iter().flatten();
     if known.into_iter().any(|known| known.type_ == condition && known.status == status) {
@@ -122,7 +123,7 @@ pub(super) fn timestamp(now: WallTime) -> Option<jiff::Timestamp> {
 }
 
 /// The term in which a leader last wrote or removed the label, or began to lead.
-pub(super) fn term(pod: &Pod) -> Option<Term> {
+pub(super) fn term(pod: &PodObject) -> Option<Term> {
     term_of(&pod.metadata)
 }
 
@@ -131,11 +132,11 @@ pub(super) fn term_of(metadata: &ObjectMeta) -> Option<Term> {
     metadata.annotations.as_ref()?.get(TERM)?.parse().ok().map(Term)
 }
 
-pub(super) fn label<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
+pub(super) fn label<'a>(pod: &'a PodObject, key: &str) -> Option<&'a String> {
     pod.metadata.labels.as_ref()?.get(key)
 }
 
-fn annotation<'a>(pod: &'a Pod, key: &str) -> Option<&'a String> {
+fn annotation<'a>(pod: &'a PodObject, key: &str) -> Option<&'a String> {
     pod.metadata.annotations.as_ref()?.get(key)
 }
 
@@ -155,7 +156,7 @@ fn set(fields: &mut Map<String, Value>, now: Option<&String>, key: &str, value: 
     }
 }
 
-fn patch(pod: &Pod, labels: Map<String, Value>, annotations: Map<String, Value>) -> Value {
+fn patch(pod: &PodObject, labels: Map<String, Value>, annotations: Map<String, Value>) -> Value {
     let mut metadata = precondition(&pod.metadata);
     for (key, fields) in [("labels", labels), ("annotations", annotations)] {
         if !fields.is_empty() {

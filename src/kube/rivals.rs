@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::core::v1::Pod;
 use tokio::sync::Notify;
 
 use super::api::Selector;
 use super::follow::{Seen, follow};
 use super::handle::KubeShared;
+use super::objects::PodObject;
 use super::strip;
 use crate::model::{PodRole, PodTask, Term};
 
@@ -46,7 +46,7 @@ pub(super) async fn keep_off(shared: Arc<KubeShared>) {
 async fn watch(shared: &KubeShared, term: Term) {
     let setup = shared.api.setup();
     let found = Notify::new();
-    let announce = |seen: Seen<Pod>| {
+    let announce = |seen: Seen<PodObject>| {
         let pods = match seen {
             Seen::All(pods, _) => pods,
             Seen::Changed(pod) => vec![pod],

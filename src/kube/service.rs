@@ -7,7 +7,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::api::discovery::v1::EndpointSlice;
 
 use super::api::Selector;
@@ -16,6 +15,7 @@ use super::failure::KubeFailure;
 use super::follow::{Seen, follow};
 use super::handle::{KubeShared, Own};
 use super::labels::{LEASE_SOON, mine, settle};
+use super::objects::{PodObject, ServiceObject};
 use super::pod::{is_newer, term_of};
 use super::slice::{self, Family, SliceWrite};
 use crate::model::{Moment, PodFailure, PodTask, PrimaryRoute, Term};
@@ -34,7 +34,7 @@ pub(super) struct Slices {
 
 impl Slices {
     /// Whether one of my slices routes to this pod.
-    pub(super) fn lead_to(&self, pod: &Pod, service: &str) -> bool {
+    pub(super) fn lead_to(&self, pod: &PodObject, service: &str) -> bool {
         let mut mine = self.by_name.values().filter(|slice| slice::is_mine(slice, service));
         mine.any(|slice| slice::leads_to(slice, pod))
     }
@@ -130,7 +130,7 @@ pub(super) async fn keep(shared: Arc<KubeShared>, name: String) {
 struct ServiceTask {
     /// The name of the Service.
     name: String,
-    service: Option<(Moment, Service)>,
+    service: Option<(Moment, ServiceObject)>,
     route: PrimaryRoute,
     /// The count of lists at the last step.
     listed: u64,
@@ -163,7 +163,7 @@ impl ServiceTask {
     async fn lead(
         &mut self,
         shared: &KubeShared,
-        pod: &Pod,
+        pod: &PodObject,
         slices: &Slices,
         term: Term,
     ) -> Result<(), KubeFailure> {
@@ -191,7 +191,7 @@ impl ServiceTask {
         Ok(())
     }
 
-    async fn leave(&self, shared: &KubeShared, pod: &Pod, slices: &Slices) -> Result<(), KubeFailure> {
+    async fn leave(&self, shared: &KubeShared, pod: &PodObject, slices: &Slices) -> Result<(), KubeFailure> {
         for (name, slice) in &slices.by_name {
             if let (true, Some(patch)) = (slice::is_mine(slice, &self.name), slice::leave(slice, pod)) {
                 write(shared, name, SliceWrite::Patch(patch)).await?;
@@ -200,12 +200,12 @@ impl ServiceTask {
         Ok(())
     }
 
-    async fn service(&mut self, shared: &KubeShared) -> Result<Service, KubeFailure> {
+    async fn service(&mut self, shared: &KubeShared) -> Result<ServiceObject, KubeFailure> {
         let now = clock::now();
         match &self.service {
             Some((at, service)) if now < *at + SERVICE_READ_EVERY => Ok(service.clone()),
             Some(_) | None => {
-                let service: Service = shared.api.get(&self.name).await?;
+                let service: ServiceObject = shared.api.get(&self.name).await?;
                 self.service = Some((now, service.clone()));
                 Ok(service)
             }

@@ -3,12 +3,13 @@
 
 use std::net::IpAddr;
 
-use k8s_openapi::api::core::v1::{ObjectReference, Pod, Service, ServicePort};
+use k8s_openapi::api::core::v1::{ObjectReference, ServicePort};
 use k8s_openapi::api::discovery::v1::{Endpoint, EndpointConditions, EndpointPort, EndpointSlice};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Value, json};
 
+use super::objects::{PodObject, ServiceObject};
 use super::pod::{TERM, precondition, term_of};
 use crate::model::Term;
 
@@ -43,7 +44,7 @@ impl Family {
     }
 
     /// The pod's address of this family, if it has one.
-    fn address(self, pod: &Pod) -> Option<String> {
+    fn address(self, pod: &PodObject) -> Option<String> {
         let status = pod.status.as_ref()?;
         let all = status.pod_ips.iter().flatten().map(|known| &known.ip).chain(&status.pod_ip);
         let mut known = all.filter_map(|text| Some((text, text.parse().ok()?)));
@@ -66,7 +67,7 @@ pub(super) enum SliceWrite {
 /// names a port that the pod lacks.
 pub(super) fn lead(
     slice: Option<&EndpointSlice>,
-    (service, pod, family): (&Service, &Pod, Family),
+    (service, pod, family): (&ServiceObject, &PodObject, Family),
     term: Term,
 ) -> Result<Option<SliceWrite>, String> {
     let wanted = wanted(service, pod, family, term)?;
@@ -91,7 +92,7 @@ pub(super) fn lead(
 }
 
 /// The patch that removes this pod's address from the slice; `None` when it is not in it.
-pub(super) fn leave(slice: &EndpointSlice, pod: &Pod) -> Option<Value> {
+pub(super) fn leave(slice: &EndpointSlice, pod: &PodObject) -> Option<Value> {
     leads_to(slice, pod).then(|| {
         let others = slice.endpoints.iter().flatten().filter(|endpoint| !is_of(endpoint, pod));
         json!({ "metadata": precondition(&slice.metadata), "endpoints": others.collect::<Vec<_>>() })
@@ -99,7 +100,7 @@ pub(super) fn leave(slice: &EndpointSlice, pod: &Pod) -> Option<Value> {
 }
 
 /// Whether the slice has an address of this pod.
-pub(super) fn leads_to(slice: &EndpointSlice, pod: &Pod) -> bool {
+pub(super) fn leads_to(slice: &EndpointSlice, pod: &PodObject) -> bool {
     slice.endpoints.iter().flatten().any(|endpoint| is_of(endpoint, pod))
 }
 
@@ -109,7 +110,7 @@ pub(super) fn is_mine(slice: &EndpointSlice, service: &str) -> bool {
     label(SERVICE) == Some(service) && label(MANAGED_BY) == Some(MANAGER)
 }
 
-fn is_of(endpoint: &Endpoint, pod: &Pod) -> bool {
+fn is_of(endpoint: &Endpoint, pod: &PodObject) -> bool {
     let uid = endpoint.target_ref.as_ref().and_then(|target| target.uid.as_ref());
     let same_address = || {
         let mine = Family::BOTH.map(|family| family.address(pod));
@@ -118,7 +119,12 @@ fn is_of(endpoint: &Endpoint, pod: &Pod) -> bool {
     uid.is_some() && uid == pod.metadata.uid.as_ref() || same_address()
 }
 
-fn wanted(service: &Service, pod: &Pod, family: Family, term: Term) -> Result<EndpointSlice, String> {
+fn wanted(
+    service: &ServiceObject,
+    pod: &PodObject,
+    family: Family,
+    term: Term,
+) -> Result<EndpointSlice, String> {
     let name = service.metadata.name.clone().unwrap_or_default();
     let owner = OwnerReference {
         api_version: "v1".to_owned(),
@@ -144,7 +150,7 @@ fn wanted(service: &Service, pod: &Pod, family: Family, term: Term) -> Result<En
     })
 }
 
-fn endpoint(pod: &Pod, address: String) -> Endpoint {
+fn endpoint(pod: &PodObject, address: String) -> Endpoint {
     Endpoint {
         addresses: vec![address],
         conditions: Some(EndpointConditions {
@@ -165,12 +171,12 @@ fn endpoint(pod: &Pod, address: String) -> Endpoint {
 }
 
 /// A port of the Service, with the number that the pod gives to it.
-fn endpoint_port(service: &str, port: &ServicePort, pod: &Pod) -> Result<EndpointPort, String> {
+fn endpoint_port(service: &str, port: &ServicePort, pod: &PodObject) -> Result<EndpointPort, String> {
     let number = match &port.target_port {
         None => port.port,
         Some(IntOrString::Int(number)) => *number,
         Some(IntOrString::String(name)) => {
-            let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+            let containers = pod.spec.iter().flat_map(|spec| spec.containers.iter().flatten());
             let mut known = containers.flat_map(|container| container.ports.iter().flatten());
             let found = known.find(|known| known.name.as_ref() == Some(name));
             let missing =

@@ -5,12 +5,12 @@
 //! before it froze. That patch names the version for which it was made, and the patch sent here creates a newer one.
 
 use futures::future::join_all;
-use k8s_openapi::api::core::v1::Pod;
 
 use super::api::Selector;
 use super::backoff::Backoff;
 use super::failure::KubeFailure;
 use super::handle::KubeShared;
+use super::objects::PodObject;
 use super::pod;
 use crate::model::{Moment, PodFailure, PodTask, Term};
 use crate::os::clock;
@@ -42,7 +42,7 @@ pub(super) async fn until_done(
 /// Succeeds when no other pod has the leader's label, and no earlier patch can add it.
 pub(super) async fn strip(shared: &KubeShared, term: Term) -> Result<(), KubeFailure> {
     let setup = shared.api.setup();
-    let (_, pods) = shared.api.list::<Pod>(&Selector::Labelled(setup.names.all())).await?;
+    let (_, pods) = shared.api.list::<PodObject>(&Selector::Labelled(setup.names.all())).await?;
     let seen_at = clock::now();
     let others = pods.into_iter().filter(|pod| is_other(pod, &setup.pod));
     let fenced = join_all(others.map(|pod| fence_one(shared, pod, seen_at, term))).await;
@@ -51,13 +51,13 @@ pub(super) async fn strip(shared: &KubeShared, term: Term) -> Result<(), KubeFai
     Ok(())
 }
 
-pub(super) fn is_other(pod: &Pod, mine: &str) -> bool {
+pub(super) fn is_other(pod: &PodObject, mine: &str) -> bool {
     pod.metadata.name.as_deref() != Some(mine)
 }
 
 async fn fence_one(
     shared: &KubeShared,
-    mut pod: Pod,
+    mut pod: PodObject,
     mut seen_at: Moment,
     term: Term,
 ) -> Result<(), KubeFailure> {
@@ -76,7 +76,7 @@ async fn fence_one(
         {
             return Err(KubeFailure::newer_term(&format!("pod {name}"), found, term));
         }
-        failure = match shared.api.patch::<Pod>(&name, &pod::fence(&pod, term, names)).await {
+        failure = match shared.api.patch::<PodObject>(&name, &pod::fence(&pod, term, names)).await {
             Ok(_) if labelled => {
                 tracing::info!(
                     pod = name,

@@ -57,19 +57,29 @@ pub struct Promise {
 }
 
 /// Why a promise is refused.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
-#[expect(missing_docs, reason = "each variant is its own sentence")]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum FailsafeRefusal {
-    #[error("failsafe_mode is not enabled")]
+    /// Failsafe mode is not configured.
     Off,
-    #[error("this is not {member} of the cluster {scope}")]
-    NotAsked { scope: String, member: MemberName },
-    #[error("Running as a leader")]
+    /// The question is for another member.
+    NotAsked {
+        /// Its cluster.
+        scope: String,
+        /// Its name.
+        member: MemberName,
+    },
+    /// This member leads.
     Leads,
-    #[error("the leader key is being taken")]
+    /// This member is taking the leader key.
     TakesLeadership,
-    #[error("{leader} leads")]
-    AnotherLeads { leader: MemberName },
-    #[error("{leader} was promised the same")]
-    PromisedToAnother { leader: MemberName },
+    /// Another member leads.
+    AnotherLeads {
+        /// Its name.
+        leader: MemberName,
+    },
+    /// Another leader was promised the same.
+    PromisedToAnother {
+        /// Its name.
+        leader: MemberName,
+    },
 }

@@ -1,4 +1,4 @@
-//! Why a request to this member is refused. Patroni's sentence is used if Patroni has one.
+//! Why a request to this member is refused.
 
 use serde::{Deserialize, Serialize};
 
@@ -8,10 +8,10 @@ use super::JobKind;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
 pub enum RestartRefusal {
     /// A long action is under way.
-    #[error("{0} already in progress")]
+    #[error("{0} is under way")]
     Busy(JobKind),
     /// A restart or a switchover is under way.
-    #[error("restart or switchover already in progress")]
+    #[error("a restart or switchover is under way")]
     AlreadyAsked,
     /// No postmaster runs.
     #[error("PostgreSQL is not running")]
@@ -20,32 +20,27 @@ pub enum RestartRefusal {
     #[error("PostgreSQL runs and does not answer: it recovers, or hangs")]
     Silent,
     /// The request names another role.
-    #[error("host role mismatch")]
+    #[error("this member has another role")]
     OtherRole,
     /// The running version is not below the requested one.
-    #[error("postgres version mismatch")]
+    #[error("PostgreSQL is not older than the given version")]
     OtherVersion,
     /// The request is for a pending restart only, and none is pending.
-    #[error("pending restart flag is not set")]
+    #[error("no restart is pending")]
     NotPending,
 }
 
 /// Why the data directory of this member is not removed and cloned anew.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, thiserror::Error)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum ReinitializeRefusal {
     /// Its content is not known yet.
-    #[error("the data directory has not been looked at yet")]
     NotLookedYet,
     /// It belongs to another cluster.
-    #[error("the data directory belongs to another cluster")]
     ForeignData,
     /// A long action is under way, and the request does not allow its cancellation.
-    #[error("{0} already in progress")]
     Busy(JobKind),
     /// There is no leader to clone from.
-    #[error("Cluster has no leader, can not reinitialize")]
     NoLeader,
     /// This member leads.
-    #[error("I am the leader, can not reinitialize")]
     Leads,
 }

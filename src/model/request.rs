@@ -1,7 +1,5 @@
 //! The requests of an operator to this member, and the replies.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::{FailsafeQuestion, FailsafeRefusal, Reason, ReinitializeRefusal, RestartRefusal, WallTime};
@@ -56,7 +54,7 @@ pub struct RestartFilter {
     pub timeout_ms: Option<u64>,
 }
 
-/// The answer to a request.
+/// The answer to a request. Its sentence is made where it leaves the program.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum Reply {
     /// PostgreSQL was restarted.
@@ -88,30 +86,6 @@ pub enum Reply {
         /// What it says.
         why: String,
     },
-    /// The supervisor gives no answer any more.
-    Unanswered {
-        /// What is known of it.
-        why: String,
-    },
-}
-
-impl fmt::Display for Reply {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Reply::Restarted => write!(f, "restarted successfully"),
-            Reply::RestartScheduled => write!(f, "Restart scheduled"),
-            Reply::ScheduleDeleted => write!(f, "scheduled restart deleted"),
-            Reply::Reinitializing => write!(f, "reinitialize started"),
-            Reply::Promised => write!(f, "Accepted"),
-            Reply::NotPromised(why) => why.fmt(f),
-            Reply::AlreadyScheduled => write!(f, "another restart is already scheduled"),
-            Reply::NotScheduled => write!(f, "no restart is scheduled"),
-            Reply::RestartRefused(why) => why.fmt(f),
-            Reply::ReinitializeRefused(why) => why.fmt(f),
-            Reply::RestartNotBegun(because) => write!(f, "not restarted: {because}"),
-            Reply::RestartUnfinished => write!(f, "restart initiated but PostgreSQL is still starting"),
-            Reply::StartFails { why } => write!(f, "PostgreSQL does not start, it is tried again: {why}"),
-            Reply::Unanswered { why } => write!(f, "{why}"),
-        }
-    }
+    /// The supervisor ends, and gives no answer any more.
+    Unanswered,
 }

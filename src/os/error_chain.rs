@@ -1,26 +1,30 @@
-//! An error with its causes, where there is room for one line only.
+//! An error with its causes.
 
 use std::error::Error;
 
+/// The messages of an error and of all its causes, outermost first. What an earlier message contains is said once.
+pub fn messages(error: &dyn Error) -> Vec<String> {
+    let mut messages: Vec<String> = Vec::new();
+    let mut next = Some(error);
+    while let Some(error) = next {
+        let message = error.to_string();
+        if !messages.iter().any(|earlier| earlier.contains(&message)) {
+            messages.push(message);
+        }
+        next = error.source();
+    }
+    messages
+}
+
 /// For every error.
 pub trait ErrorChain {
-    /// The message and those of all causes, in one line. What a message repeats of its cause is said once.
+    /// The [`messages`] in one line.
     fn chain(&self) -> String;
 }
 
 impl<E: Error> ErrorChain for E {
     fn chain(&self) -> String {
-        let mut text = self.to_string();
-        let mut cause = self.source();
-        while let Some(error) = cause {
-            let more = error.to_string();
-            if !text.contains(&more) {
-                text.push_str(": ");
-                text.push_str(&more);
-            }
-            cause = error.source();
-        }
-        text
+        messages(&self).join(": ")
     }
 }
 
@@ -41,5 +45,6 @@ mod tests {
         let middle = Caused { text: "connect: no route to host", source: Some(Box::new(root)) };
         let error = Caused { text: "ask the member", source: Some(Box::new(middle)) };
         assert_eq!(error.chain(), "ask the member: connect: no route to host");
+        assert_eq!(messages(&error), ["ask the member", "connect: no route to host"]);
     }
 }

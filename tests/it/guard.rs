@@ -11,6 +11,8 @@ use serde_json::json;
 
 use crate::support::{Cluster, Plan, Writer, command_as, connect, settings, until};
 
+mod programs;
+
 /// The rest of a lease after its drift allowance, at most.
 const LEASE: Duration = Duration::from_secs(5);
 

@@ -4,5 +4,5 @@ mod crashes;
 mod load;
 mod partitions;
 mod planned;
+mod pod_cluster;
 mod sessions;
-mod stand;

@@ -285,7 +285,8 @@ fn the_fence_fires_while_the_runtime_is_blocked() {
         let backend: i32 = session.query_one("SELECT pg_backend_pid()", &[]).await.expect("pid").get(0);
         kill(Pid::from_raw(backend), Signal::SIGSTOP).expect("stop");
         let program = env!("CARGO_BIN_EXE_matriarch").into();
-        let link_setup = LinkSetup { program, data_dir: leader.setup().data_dir.clone(), watchdog: None };
+        let data_dir = leader.setup().data_dir.clone();
+        let link_setup = LinkSetup { program, separate: None, data_dir, watchdog: None };
         let (link, found) = Link::start(link_setup).expect("a link");
         assert_eq!(found, Found::Nothing);
         let processes = leader.processes().expect("it runs");
@@ -320,7 +321,8 @@ async fn without_a_guard_a_primary_is_stopped() {
     let leader = herd.primary("a").await;
     let data_dir = leader.setup().data_dir.clone();
     let (link, _) =
-        Link::start(LinkSetup { program: "/bin/false".into(), data_dir, watchdog: None }).expect("a link");
+        Link::start(LinkSetup { program: "/bin/false".into(), separate: None, data_dir, watchdog: None })
+            .expect("a link");
     let later = clock::now() + Duration::from_secs(60);
     let deadlines = Deadlines { stop_at: later, kill_at: later };
     link.arm(ArmedDeadlines { deadlines, target: leader.processes().expect("it runs"), watchdog_at: None });

@@ -4,6 +4,7 @@ use super::{Fault, assert_clean, code, fault, is_source, is_unit_test};
 
 /// The permitted imports of each folder of `src`: design, "Source tree".
 const LAYERS: &[(&str, &[&str])] = &[
+    ("bin", &[]),
     ("model", &["model"]),
     ("decide", &["model", "decide"]),
     ("core", &["model", "decide", "core"]),
@@ -20,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ),
     ("api", &["model", "config", "agent", "os::clock", "api"]),
     ("client", &["model", "config", "etcd", "peer", "os", "client"]),
-    ("cli", &["model", "config", "client", "api::wire", "cli"]),
+    ("cli", &["model", "config", "client", "api::wire", "os::error_chain", "cli"]),
     ("demo", &["client", "cli", "demo"]),
     ("app", &["model", "config", "os", "etcd", "peer", "fence", "agent", "api", "cli", "demo", "app"]),
 ];

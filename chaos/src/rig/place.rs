@@ -57,9 +57,12 @@ impl Place {
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         place.folder("bin")?;
         place.folder("log")?;
-        fs::copy(&built, &place.program)
-            .with_context(|| format!("copy {}: build it first", built.display()))?;
-        fs::set_permissions(&place.program, fs::Permissions::from_mode(0o755))?;
+        copy(&built, &place.program)?;
+        // A build from before there was a separate guard has none.
+        let guard = built.with_file_name("matriarch-guard");
+        if guard.exists() {
+            copy(&guard, &place.program.with_file_name("matriarch-guard"))?;
+        }
         Ok(place)
     }
 
@@ -132,6 +135,11 @@ impl Place {
         command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
         Ok(command)
     }
+}
+
+fn copy(built: &Path, to: &Path) -> Result<()> {
+    fs::copy(built, to).with_context(|| format!("copy {}: build it first", built.display()))?;
+    Ok(fs::set_permissions(to, fs::Permissions::from_mode(0o755))?)
 }
 
 /// PostgreSQL's programs: the newest installed, or `MATRIARCH_TEST_PG_BIN`.

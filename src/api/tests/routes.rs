@@ -7,7 +7,10 @@ use serde_json::{Value, json};
 
 use super::{Rig, name, primary, replica, rig, rig_with};
 use crate::api::{ApiSetup, ServerTokens};
-use crate::model::{Ask, FailsafeQuestion, FailsafeRefusal, Lsn, Reply, RestartFilter, RestartRefusal};
+use crate::model::{
+    Ask, FailsafeQuestion, FailsafeRefusal, JobKind, Lsn, ReinitializeRefusal, Reply, RestartFilter,
+    RestartRefusal,
+};
 use crate::os::clock;
 
 async fn expect(rig: &Rig, method: &str, path: &str, body: Option<Value>, status: u16, text: &str) {
@@ -127,9 +130,19 @@ async fn replies_become_status_codes() {
         (Reply::Restarted, 200, "restarted successfully"),
         (Reply::RestartScheduled, 202, "Restart scheduled"),
         (Reply::RestartRefused(RestartRefusal::OtherRole), 503, "host role mismatch"),
+        (
+            Reply::RestartRefused(RestartRefusal::Busy(JobKind::Clone)),
+            503,
+            "creating replica already in progress",
+        ),
+        (
+            Reply::ReinitializeRefused(ReinitializeRefusal::Leads),
+            503,
+            "I am the leader, can not reinitialize",
+        ),
         (Reply::AlreadyScheduled, 409, "another restart is already scheduled"),
         (Reply::NotScheduled, 404, "no restart is scheduled"),
-        (Reply::Unanswered { why: "it has ended".to_owned() }, 503, "it has ended"),
+        (Reply::Unanswered, 503, "the supervisor is shutting down"),
     ];
     for (reply, code, text) in replies {
         rig.world().reply = reply;

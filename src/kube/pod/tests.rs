@@ -9,14 +9,14 @@ fn names() -> PodNames {
     PodNames { selector, ..PodNames::default() }
 }
 
-fn pod(labels: Value, annotations: Value) -> Pod {
+fn pod(labels: Value, annotations: Value) -> PodObject {
     let metadata = json!({
         "name": "pg-0", "uid": "u-1", "resourceVersion": "7", "labels": labels, "annotations": annotations
     });
     serde_json::from_value(json!({ "metadata": metadata })).expect("a pod")
 }
 
-fn changed(pod: &Pod, role: PodRole, names: &PodNames) -> Option<Value> {
+fn changed(pod: &PodObject, role: PodRole, names: &PodNames) -> Option<Value> {
     let change = change(pod, &Wanted { role: Some(role), status: None }, names)?;
     assert!(change.routes);
     Some(change.patch)

@@ -1,13 +1,13 @@
 use super::*;
 
-fn service() -> Service {
+fn service() -> ServiceObject {
     let service = json!({"metadata": {"name": "pg-rw", "uid": "s-1"}, "spec": {"ports": [
         {"name": "postgres", "port": 5432, "targetPort": "postgres"}, {"name": "rest", "port": 80, "targetPort": 8008},
     ]}});
     serde_json::from_value(service).expect("a Service")
 }
 
-fn pod(name: &str, addresses: &[&str]) -> Pod {
+fn pod(name: &str, addresses: &[&str]) -> PodObject {
     let ips: Vec<_> = addresses.iter().map(|ip| json!({ "ip": ip })).collect();
     let ports = json!([{"name": "postgres", "containerPort": 5433}]);
     let pod = json!({
@@ -18,7 +18,7 @@ fn pod(name: &str, addresses: &[&str]) -> Pod {
     serde_json::from_value(pod).expect("a pod")
 }
 
-fn made(pod: &Pod, family: Family, term: i64) -> EndpointSlice {
+fn made(pod: &PodObject, family: Family, term: i64) -> EndpointSlice {
     match lead(None, (&service(), pod, family), Term(term)) {
         Ok(Some(SliceWrite::Create(slice))) => *slice,
         other => panic!("{other:?}"),

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::kubernetes::{Ending, Kubernetes, Passage};
+use crate::support::kubernetes::{Ending, Kubernetes, PortState};
 
 /// The limit for an event that must come.
 const SOON: Duration = Duration::from_secs(10);
@@ -154,7 +154,7 @@ async fn a_watch_from_too_old_a_version_gets_410() {
     assert_eq!(watch.next_brief(SOON).await, brief("DELETED", "a-0"));
 }
 
-/// Watches end on demand, with an error event or without. A door that hangs sends nothing until it opens.
+/// Watches end on demand, with an error event or without. A port that hangs sends nothing until it opens.
 #[tokio::test]
 async fn watches_can_be_cut_and_delayed() {
     let kubernetes = Kubernetes::double().await;
@@ -172,11 +172,11 @@ async fn watches_can_be_cut_and_delayed() {
     double.send_bookmarks_every(Duration::from_millis(20));
     let mut watch = kubernetes.watch("allowWatchBookmarks=1").await.expect("begins");
     assert_eq!(watch.next(SOON).await.map(|event| event.0), Some("BOOKMARK".to_owned()));
-    double.set_door("admin", Passage::Hangs);
+    double.set_client_port("admin", PortState::Hangs);
     while watch.next(QUIET).await.is_some() {}
-    double.set_door("admin", Passage::Open);
+    double.set_client_port("admin", PortState::Open);
     assert!(watch.next(SOON).await.is_some());
-    double.set_door("admin", Passage::Shut);
+    double.set_client_port("admin", PortState::Shut);
     while watch.next(SOON).await.is_some() {}
     assert!(kubernetes.watch("").await.is_err());
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use super::stand::Herd;
+use super::pod_cluster::PodCluster;
 
 /// The time over which requests are counted.
 const SPAN: Duration = Duration::from_secs(3);
@@ -16,14 +16,14 @@ const CHANCE: usize = 20_000;
 /// because of it, and none receives an event.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_busy_namespace_does_not_load_a_member() {
-    let herd = Herd::start(json!({})).await;
+    let pod_cluster = PodCluster::start(json!({})).await;
     let pods: Vec<String> = (0..10).map(|number| format!("busy-{number}")).collect();
     for pod in &pods {
-        herd.kubernetes.create_pod(pod, json!({ "cluster-name": "herd", "role": "replica" })).await;
+        pod_cluster.kubernetes.create_pod(pod, json!({ "cluster-name": "herd", "role": "replica" })).await;
     }
     let members = ["m1", "m2", "m3"];
     let counted = |member: &str| {
-        let asked = herd.kubernetes.faulty().asked_by(member);
+        let asked = pod_cluster.kubernetes.faulty().asked_by(member);
         (asked.len(), asked.iter().map(|asked| asked.bytes).sum::<usize>())
     };
     let before = members.map(counted);
@@ -35,7 +35,7 @@ async fn a_busy_namespace_does_not_load_a_member() {
         ticks.tick().await;
         let pod = format!("pods/{}", pods[round as usize % pods.len()]);
         let patch = json!({ "metadata": { "labels": { "round": round.to_string() } } });
-        assert_eq!(herd.kubernetes.patch("merge-patch", &pod, &patch).await.0, 200);
+        assert_eq!(pod_cluster.kubernetes.patch("merge-patch", &pod, &patch).await.0, 200);
     }
     let busy = members.map(counted);
     for (index, member) in members.iter().enumerate() {
@@ -47,5 +47,5 @@ async fn a_busy_namespace_does_not_load_a_member() {
         assert!(busy.0 <= quiet.0 + 10, "{member}: {busy:?} requests and bytes, {quiet:?} before");
         assert!(busy.1 <= quiet.1 + CHANCE, "{member}: {busy:?} requests and bytes, {quiet:?} before");
     }
-    herd.assert_honest();
+    pod_cluster.assert_honest();
 }

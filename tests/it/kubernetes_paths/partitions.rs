@@ -4,88 +4,90 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::stand::{FAILS_OVER_WITHIN, Herd, SOON, TTL};
-use crate::support::kubernetes::{Kubernetes, Passage};
+use super::pod_cluster::{FAILS_OVER_WITHIN, PodCluster, SOON, TTL};
+use crate::support::kubernetes::{Kubernetes, PortState};
 use crate::support::{Proxy, merge};
 
 /// The primary cannot reach the API server, which refuses connections or does not answer: its database is not affected.
 /// Leadership can move all the same, and the next leader removes the label that the old one cannot.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_keeps_serving_without_the_api_server() {
-    let herd = Herd::start(json!({})).await;
-    let double = herd.kubernetes.faulty();
-    let writer = herd.writer(0).await;
-    let postmaster = herd.cluster.members[0].postmaster();
-    let before = herd.cluster.etcd.get("/service/herd/leader").await;
-    for passage in [Passage::Shut, Passage::Hangs] {
-        double.set_door("m1", passage);
-        herd.cluster
+    let pod_cluster = PodCluster::start(json!({})).await;
+    let double = pod_cluster.kubernetes.faulty();
+    let writer = pod_cluster.writer(0).await;
+    let postmaster = pod_cluster.cluster.members[0].postmaster();
+    let before = pod_cluster.cluster.etcd.get("/service/herd/leader").await;
+    for state in [PortState::Shut, PortState::Hangs] {
+        double.set_client_port("m1", state);
+        pod_cluster
+            .cluster
             .stays(TTL + Duration::from_secs(1), "m1 leads, in the same term", async || {
-                let term = herd.cluster.etcd.get("/service/herd/leader").await;
-                term == before && herd.cluster.members[0].postmaster() == postmaster
+                let term = pod_cluster.cluster.etcd.get("/service/herd/leader").await;
+                term == before && pod_cluster.cluster.members[0].postmaster() == postmaster
             })
             .await;
         writer.wait_for_more(20, SOON).await;
     }
     let words = ["switchover", "--leader", "m1", "--candidate", "m2", "--force"];
-    let output = herd.cluster.members[0].command(&words).await;
-    assert!(output.status.success(), "{output:?}\n{}", herd.story());
-    herd.wait_for_primary(1, SOON).await;
-    herd.assert_stripped_first(1, 0);
+    let output = pod_cluster.cluster.members[0].command(&words).await;
+    assert!(output.status.success(), "{output:?}\n{}", pod_cluster.story());
+    pod_cluster.wait_for_primary(1, SOON).await;
+    pod_cluster.assert_stripped_first(1, 0);
     // The delayed patches of m1 arrive now.
-    double.set_door("m1", Passage::Open);
-    herd.cluster.wait_until_well().await;
-    herd.wait_until_labelled(1).await;
+    double.set_client_port("m1", PortState::Open);
+    pod_cluster.cluster.wait_until_well().await;
+    pod_cluster.wait_until_labelled(1).await;
     writer.wait_for_more(20, SOON).await;
-    writer.stop_and_verify(&herd.cluster.members[1]).await;
-    herd.assert_honest();
+    writer.stop_and_verify(&pod_cluster.cluster.members[1]).await;
+    pod_cluster.assert_honest();
 }
 
 /// No member can reach the API server when the primary dies. That delays the promotion by no more than a second. The
 /// label follows later: when the API server is back, the dead member's label is removed first.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_promotion_does_not_wait_for_the_api_server() {
-    let mut herd = Herd::start(json!({})).await;
+    let mut pod_cluster = PodCluster::start(json!({})).await;
     let all = ["m1", "m2", "m3"];
     for member in all {
-        herd.kubernetes.faulty().set_door(member, Passage::Hangs);
+        pod_cluster.kubernetes.faulty().set_client_port(member, PortState::Hangs);
     }
-    herd.cluster.members[0].kill_all();
+    pod_cluster.cluster.members[0].kill_all();
     let died = Instant::now();
-    let successor = herd.cluster.wait_for_successor(0, FAILS_OVER_WITHIN).await;
+    let successor = pod_cluster.cluster.wait_for_successor(0, FAILS_OVER_WITHIN).await;
     println!("took writes {:?} after the crash, without an API server", died.elapsed());
-    assert_eq!(herd.role(0).await.as_deref(), Some("primary"), "nobody could take it off");
-    assert_eq!(herd.role(successor).await.as_deref(), Some("replica"));
+    assert_eq!(pod_cluster.role(0).await.as_deref(), Some("primary"), "nobody could take it off");
+    assert_eq!(pod_cluster.role(successor).await.as_deref(), Some("replica"));
     for member in all {
-        herd.kubernetes.faulty().set_door(member, Passage::Open);
+        pod_cluster.kubernetes.faulty().set_client_port(member, PortState::Open);
     }
-    herd.wait_for_primary(successor, SOON).await;
-    assert_eq!(herd.role(0).await, None);
-    herd.cluster.members[0].start();
-    herd.cluster.wait_until_well().await;
-    herd.wait_until_labelled(successor).await;
-    herd.assert_honest();
+    pod_cluster.wait_for_primary(successor, SOON).await;
+    assert_eq!(pod_cluster.role(0).await, None);
+    pod_cluster.cluster.members[0].start();
+    pod_cluster.cluster.wait_until_well().await;
+    pod_cluster.wait_until_labelled(successor).await;
+    pod_cluster.assert_honest();
 }
 
 /// The primary cannot reach etcd: it removes its own label when it stops, or the next leader does; then it comes back.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_primary_without_etcd_loses_its_label() {
-    let mut herd = Herd::prepare(Kubernetes::start().await, json!({ "synchronous_mode": "quorum" })).await;
-    let wire = Proxy::before(herd.cluster.etcd.hosts()[0].clone()).await;
-    let member = &mut herd.cluster.members[0];
+    let mut pod_cluster =
+        PodCluster::prepare(Kubernetes::start().await, json!({ "synchronous_mode": "quorum" })).await;
+    let wire = Proxy::before(pod_cluster.cluster.etcd.hosts()[0].clone()).await;
+    let member = &mut pod_cluster.cluster.members[0];
     member.expected_errors.push("etcd".to_owned());
     let mut config = member.read_config();
     merge(&mut config, &json!({ "etcd3": { "hosts": [wire.host] } }));
     member.write_config(&config);
-    herd.begin().await;
-    let writer = herd.writer(0).await;
+    pod_cluster.begin().await;
+    let writer = pod_cluster.writer(0).await;
     wire.cut();
-    let successor = herd.wait_for_successor(0, FAILS_OVER_WITHIN).await;
-    assert_ne!(herd.role(0).await.as_deref(), Some("primary"));
+    let successor = pod_cluster.wait_for_successor(0, FAILS_OVER_WITHIN).await;
+    assert_ne!(pod_cluster.role(0).await.as_deref(), Some("primary"));
     writer.wait_for_more(50, SOON).await;
     wire.mend();
-    herd.cluster.wait_until_well().await;
-    herd.wait_until_labelled(successor).await;
-    writer.stop_and_verify(&herd.cluster.members[successor]).await;
-    herd.assert_honest();
+    pod_cluster.cluster.wait_until_well().await;
+    pod_cluster.wait_until_labelled(successor).await;
+    writer.stop_and_verify(&pod_cluster.cluster.members[successor]).await;
+    pod_cluster.assert_honest();
 }

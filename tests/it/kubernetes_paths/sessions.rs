@@ -8,7 +8,7 @@ use serde_json::json;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
-use super::stand::{Herd, SOON};
+use super::pod_cluster::{PodCluster, SOON};
 use crate::support::query;
 
 /// Connects by the present route, runs one query, and disconnects. The answers are counted.
@@ -52,26 +52,26 @@ impl Drop for Visitor {
 /// log in.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_former_primary_accepts_no_sessions_for_the_primary() {
-    let herd = Herd::start_anywhere(json!({ "synchronous_mode": "quorum", "ttl": 60 })).await;
-    let proxy = herd.busy_proxy();
+    let pod_cluster = PodCluster::start_anywhere(json!({ "synchronous_mode": "quorum", "ttl": 60 })).await;
+    let proxy = pod_cluster.busy_proxy();
     let mut route = proxy.ports();
     route.wait_for(|ports| !ports.is_empty()).await.expect("it leads somewhere");
     let visitor = Visitor::start(proxy.ports());
     let words = ["switchover", "--leader", "m1", "--candidate", "m2", "--force"];
-    let output = herd.cluster.members[2].command(&words).await;
-    assert!(output.status.success(), "{output:?}\n{}", herd.story());
-    let new = herd.cluster.members[1].postgres;
+    let output = pod_cluster.cluster.members[2].command(&words).await;
+    assert!(output.status.success(), "{output:?}\n{}", pod_cluster.story());
+    let new = pod_cluster.cluster.members[1].postgres;
     let led = tokio::time::timeout(SOON, route.wait_for(|ports| *ports == [new])).await;
-    assert!(led.is_ok(), "{}", herd.story());
-    herd.cluster.wait_until_well().await;
-    herd.wait_until_labelled(1).await;
+    assert!(led.is_ok(), "{}", pod_cluster.story());
+    pod_cluster.cluster.wait_until_well().await;
+    pod_cluster.wait_until_labelled(1).await;
     let answers = visitor.answers();
     println!("clients on the way to the primary got {answers:#?}");
     // Refused, reset, or answered that this server is not available now.
     let retried =
         |answer: &str| ["primary", "Os {", "closed", "E57P0"].iter().any(|one| answer.contains(one));
     let others: Vec<_> = answers.keys().filter(|answer| !retried(answer)).collect();
-    assert!(others.is_empty() && answers.contains_key("primary"), "{others:?}\n{}", herd.story());
+    assert!(others.is_empty() && answers.contains_key("primary"), "{others:?}\n{}", pod_cluster.story());
     assert!(answers.len() > 1, "nobody came to the former primary: {answers:?}");
-    herd.assert_honest();
+    pod_cluster.assert_honest();
 }

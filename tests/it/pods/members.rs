@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::stand::{TERM, annotation, role};
+use super::fixture::{TERM, annotation, role};
 use crate::support::kubernetes::{Effect, Fault, Kubernetes};
 use crate::support::{Cluster, Plan, until};
 

@@ -360,11 +360,16 @@ pub(crate) fn binary_in(place: &Place) -> PathBuf {
     let copy = place.folder("bin").join("matriarch");
     if !copy.exists() {
         let built = std::env::var_os("MATRIARCH_TEST_BINARY");
-        let built = built.unwrap_or_else(|| env!("CARGO_BIN_EXE_matriarch").into());
-        let linked = std::fs::hard_link(&built, &copy);
-        linked.or_else(|_| std::fs::copy(&built, &copy).map(drop)).expect("our own place is writable");
+        let built = PathBuf::from(built.unwrap_or_else(|| env!("CARGO_BIN_EXE_matriarch").into()));
+        link(&built, &copy).expect("our own place is writable");
+        // Without it the member guards itself.
+        let _ = link(&built.with_file_name("matriarch-guard"), &copy.with_file_name("matriarch-guard"));
     }
     copy
+}
+
+fn link(built: &Path, copy: &Path) -> std::io::Result<()> {
+    std::fs::hard_link(built, copy).or_else(|_| std::fs::copy(built, copy).map(drop))
 }
 
 /// Puts `over` onto `base`: objects are merged, `null` removes, anything else replaces.

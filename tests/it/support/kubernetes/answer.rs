@@ -11,7 +11,7 @@ use axum::response::Response;
 use http_body_util::BodyExt;
 use serde_json::{Value, json};
 
-use super::door::{Door, Passage};
+use super::client_port::{ClientPort, PortState};
 use super::faults::{self, Effect};
 use super::patch::Kind;
 use super::resource::Resource;
@@ -29,7 +29,7 @@ struct Target {
 }
 
 /// Answers one request, in the order of a real API server: authentication, faults, authorization, request.
-pub(super) async fn answer(server: Arc<Server>, door: Door, request: Request) -> Response {
+pub(super) async fn answer(server: Arc<Server>, client_port: ClientPort, request: Request) -> Response {
     let (head, body) = request.into_parts();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let authorization = header_text(&head.headers, header::AUTHORIZATION);
@@ -46,10 +46,10 @@ pub(super) async fn answer(server: Arc<Server>, door: Door, request: Request) ->
         code: None,
         bytes: 0,
     });
-    let mut passage = door.passage();
-    // A door lives as long as its connections.
-    let _ = passage.wait_for(|passage| *passage != Passage::Hangs).await;
-    if *passage.borrow() == Passage::Shut {
+    let mut state = client_port.state();
+    // A port lives as long as its connections.
+    let _ = state.wait_for(|state| *state != PortState::Hangs).await;
+    if *state.borrow() == PortState::Shut {
         std::future::pending::<()>().await;
     }
     let call = Call {
@@ -62,7 +62,7 @@ pub(super) async fn answer(server: Arc<Server>, door: Door, request: Request) ->
     match call.answer(&server, subject.as_deref()).await {
         Ok(Answered::Watch(start)) => {
             server.note_more(number, |asked| asked.code = Some(200));
-            let body = Body::from_stream(watch::stream(server, door, number, start));
+            let body = Body::from_stream(watch::stream(server, client_port, number, start));
             let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
             response.body(body).expect("is well-formed")
         }

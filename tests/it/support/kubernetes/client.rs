@@ -104,7 +104,7 @@ impl Kubernetes {
         self.double.as_ref().expect("only a double goes wrong on demand")
     }
 
-    /// A kubeconfig for this subject: in the double with its own door.
+    /// A kubeconfig for this subject: in the double with its own port.
     pub(crate) fn kubeconfig(&self, folder: &Path, subject: &str) -> PathBuf {
         match &self.double {
             Some(double) => double.kubeconfig(folder, subject),

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::runtime::Runtime;
 
 use super::access::Grants;
-use super::door::{Door, Passage};
+use super::client_port::{ClientPort, PortState};
 use super::faults::Fault;
 use super::resource::{pods, slices as slices_of_services};
 use super::server::{Asked, Ending, Server};
@@ -21,7 +21,7 @@ const STORY_LINES: usize = 30;
 /// An API server in this process, in separate threads: a test that blocks does not delay it.
 pub(crate) struct Double {
     server: Arc<Server>,
-    doors: Mutex<BTreeMap<String, Door>>,
+    client_ports: Mutex<BTreeMap<String, ClientPort>>,
     runtime: Option<Runtime>,
     faults: Mutex<usize>,
 }
@@ -43,20 +43,23 @@ impl Double {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build();
         Double {
             server: Arc::new(Server::new()),
-            doors: Mutex::default(),
+            client_ports: Mutex::default(),
             runtime: Some(runtime.expect("threads start")),
             faults: Mutex::new(0),
         }
     }
 
-    /// The door of this subject, which is created on first use.
-    pub(crate) fn door(&self, subject: &str) -> Door {
-        let mut doors = self.doors.lock().expect("nobody panics with it");
+    /// The port of this subject, which is created on first use.
+    pub(crate) fn client_port(&self, subject: &str) -> ClientPort {
+        let mut client_ports = self.client_ports.lock().expect("nobody panics with it");
         let runtime = self.runtime.as_ref().expect("until it is dropped").handle();
-        doors.entry(subject.to_owned()).or_insert_with(|| Door::open(&self.server, runtime)).clone()
+        client_ports
+            .entry(subject.to_owned())
+            .or_insert_with(|| ClientPort::open(&self.server, runtime))
+            .clone()
     }
 
-    /// Writes a kubeconfig for this subject: with its own door, and a token in a file that can be rotated.
+    /// Writes a kubeconfig for this subject: with its own port, and a token in a file that can be rotated.
     pub(crate) fn kubeconfig(&self, folder: &Path, subject: &str) -> PathBuf {
         let token = folder.join("token");
         self.rotate_token(folder, subject);
@@ -87,7 +90,7 @@ impl Double {
 
     /// The address of the API server for this subject.
     pub(crate) fn url(&self, subject: &str) -> String {
-        format!("http://127.0.0.1:{}", self.door(subject).port)
+        format!("http://127.0.0.1:{}", self.client_port(subject).port)
     }
 
     /// All tokens of this subject expire.
@@ -100,9 +103,9 @@ impl Double {
         self.server.access.lock().expect("nobody panics with it").grant(subject, grants);
     }
 
-    /// Opens, hangs or shuts a subject's door.
-    pub(crate) fn set_door(&self, subject: &str, passage: Passage) {
-        self.door(subject).set(passage);
+    /// Opens, hangs or shuts a subject's port.
+    pub(crate) fn set_client_port(&self, subject: &str, state: PortState) {
+        self.client_port(subject).set(state);
     }
 
     /// Injects this fault; returns the number with which it is lifted.

@@ -3,7 +3,7 @@
 //! ```text
 //!  Kubernetes (a namespace for one test: in the double, or in the cluster that KUBECONFIG names)
 //!     ├── Service (the ports of the pods in its EndpointSlices, as a proxy applies them)
-//!     └── Double ── Door × n (a port and a token for each client: open, hanging, shut)
+//!     └── Double ── ClientPort × n (a port and a token for each client: open, hanging, shut)
 //!           └── Server ── Store (one counter of versions, every change with its time)
 //!                 ├── Access (tokens, grants)    ├── Fault × n (subject, verb, effect, count)
 //!                 └── Asked × n (every request)  └── endings of watches, bookmarks
@@ -15,7 +15,7 @@
 mod access;
 mod answer;
 mod client;
-mod door;
+mod client_port;
 mod double;
 mod faults;
 mod patch;
@@ -28,7 +28,7 @@ mod store;
 mod watch;
 
 pub(crate) use client::{Api, Kubernetes};
-pub(crate) use door::Passage;
+pub(crate) use client_port::PortState;
 pub(crate) use faults::{Effect, Fault};
 pub(crate) use server::{Asked, Ending};
 pub(crate) use service::{Proxy, Service};

@@ -9,7 +9,7 @@ use futures::Stream;
 use serde_json::{Value, json};
 use tokio::time::{Instant, sleep_until};
 
-use super::door::{Door, Passage};
+use super::client_port::{ClientPort, PortState};
 use super::resource::Resource;
 use super::selector::Selector;
 use super::server::{Ending, Server};
@@ -32,7 +32,7 @@ const LAST_BOOKMARK: Duration = Duration::from_secs(2);
 
 struct Watch {
     server: Arc<Server>,
-    door: Door,
+    client_port: ClientPort,
     /// Of the request.
     number: usize,
     start: Start,
@@ -47,14 +47,15 @@ struct Watch {
 /// The lines, in chunks as they arise.
 pub(super) fn stream(
     server: Arc<Server>,
-    door: Door,
+    client_port: ClientPort,
     number: usize,
     start: Start,
 ) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
     let until = Instant::now() + Duration::from_secs(start.seconds);
     let (endings, _) = *server.endings.borrow();
     let bookmark_at = Instant::now() + *server.bookmarks_every.borrow();
-    let watch = Watch { server, door, number, start, told: None, until, bookmark_at, endings, over: false };
+    let watch =
+        Watch { server, client_port, number, start, told: None, until, bookmark_at, endings, over: false };
     futures::stream::unfold(watch, |mut watch| async {
         let piece = watch.next().await?;
         Some((piece, watch))
@@ -63,15 +64,15 @@ pub(super) fn stream(
 
 impl Watch {
     async fn next(&mut self) -> Option<io::Result<Bytes>> {
-        let (mut newest, mut passage) = (self.server.newest.subscribe(), self.door.passage());
+        let (mut newest, mut state) = (self.server.newest.subscribe(), self.client_port.state());
         let (mut endings, mut faster) =
             (self.server.endings.subscribe(), self.server.bookmarks_every.subscribe());
         loop {
             if self.over || Instant::now() >= self.until {
                 return None;
             }
-            // A door lives as long as its connections.
-            let _ = passage.wait_for(|passage| *passage != Passage::Hangs).await;
+            // A port lives as long as its connections.
+            let _ = state.wait_for(|state| *state != PortState::Hangs).await;
             let (ended, ending) = *endings.borrow_and_update();
             if ended != self.endings {
                 self.over = true;
@@ -90,7 +91,7 @@ impl Watch {
             let bookmark_at = last.unwrap_or(self.bookmark_at).min(self.bookmark_at);
             tokio::select! {
                 _ = newest.changed() => {}
-                _ = passage.changed() => {}
+                _ = state.changed() => {}
                 _ = endings.changed() => {}
                 _ = faster.changed() => {}
                 () = sleep_until(self.until) => {}

@@ -9,14 +9,14 @@ use crate::postgres::{self, Setup};
 
 /// Checks parameters with the PostgreSQL programs of a configuration.
 #[derive(Clone)]
-pub struct ParameterJudge {
+pub struct ParameterCheck {
     programs: Setup,
 }
 
-impl ParameterJudge {
+impl ParameterCheck {
     /// The one for `config`.
-    pub fn of(config: &Config) -> ParameterJudge {
-        ParameterJudge { programs: wiring::programs(config) }
+    pub fn of(config: &Config) -> ParameterCheck {
+        ParameterCheck { programs: wiring::programs(config) }
     }
 
     /// Faults of the parameters with which no server would start. It changes nothing and does not block.

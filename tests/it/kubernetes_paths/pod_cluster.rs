@@ -27,30 +27,30 @@ const LOOKS_EVERY: Duration = Duration::from_millis(50);
 const PRIMARY: &str = "herd-rw";
 
 /// A cluster in pods.
-pub(super) struct Herd {
-    truth: Truth,
+pub(super) struct PodCluster {
+    label_check: LabelCheck,
     service: Service,
     pub(super) cluster: Cluster,
     pub(super) kubernetes: Kubernetes,
 }
 
-impl Herd {
+impl PodCluster {
     /// Three healthy members with labels, `m1` leading, in a double that answers as slowly as a real API server.
-    pub(super) async fn start(dynamic: Value) -> Herd {
-        let mut herd = Herd::prepare(Kubernetes::double().await, dynamic).await;
-        herd.begin().await;
-        herd
+    pub(super) async fn start(dynamic: Value) -> PodCluster {
+        let mut pod_cluster = PodCluster::prepare(Kubernetes::double().await, dynamic).await;
+        pod_cluster.begin().await;
+        pod_cluster
     }
 
     /// The same for tests without faults of the API server, which may be a real one.
-    pub(super) async fn start_anywhere(dynamic: Value) -> Herd {
-        let mut herd = Herd::prepare(Kubernetes::start().await, dynamic).await;
-        herd.begin().await;
-        herd
+    pub(super) async fn start_anywhere(dynamic: Value) -> PodCluster {
+        let mut pod_cluster = PodCluster::prepare(Kubernetes::start().await, dynamic).await;
+        pod_cluster.begin().await;
+        pod_cluster
     }
 
     /// Pods and members; none is started.
-    pub(super) async fn prepare(kubernetes: Kubernetes, dynamic: Value) -> Herd {
+    pub(super) async fn prepare(kubernetes: Kubernetes, dynamic: Value) -> PodCluster {
         kubernetes.create_service(PRIMARY).await;
         let labels = json!({ "application": "herd" });
         let section =
@@ -69,8 +69,8 @@ impl Herd {
         let ports: BTreeMap<String, u16> =
             cluster.members.iter().map(|member| (member.name.clone(), member.postgres)).collect();
         let service = Service::follow(kubernetes.clone(), PRIMARY, ports.clone(), Proxy::Idle);
-        let truth = Truth::watch(kubernetes.clone(), ports);
-        Herd { truth, service, cluster, kubernetes }
+        let label_check = LabelCheck::watch(kubernetes.clone(), ports);
+        PodCluster { label_check, service, cluster, kubernetes }
     }
 
     /// Starts the members, and waits until all are healthy and labelled.
@@ -149,8 +149,8 @@ impl Herd {
 
     /// Two pods never had the primary's label at once, and no pod with it had a Postgres that refuses writes.
     pub(super) fn assert_honest(&self) {
-        let lies = self.truth.lies.lock().expect("nobody panics with it").clone();
-        assert!(lies.is_empty(), "{lies:#?}\n{}", self.story());
+        let false_labels = self.label_check.false_labels.lock().expect("nobody panics with it").clone();
+        assert!(false_labels.is_empty(), "{false_labels:#?}\n{}", self.story());
         let Some(double) = self.kubernetes.double_or_none() else { return };
         let overlap = double.longest_overlap("role", "primary");
         let history = double.labelled("role");
@@ -235,15 +235,15 @@ impl LastPosition for std::str::Lines<'_> {
 }
 
 /// Checks continuously that a pod with the primary's label has a Postgres that accepts writes.
-struct Truth {
-    lies: Arc<Mutex<Vec<String>>>,
+struct LabelCheck {
+    false_labels: Arc<Mutex<Vec<String>>>,
     task: JoinHandle<()>,
 }
 
-impl Truth {
-    fn watch(api: Api, ports: BTreeMap<String, u16>) -> Truth {
-        let lies = Arc::new(Mutex::new(Vec::new()));
-        let found = lies.clone();
+impl LabelCheck {
+    fn watch(api: Api, ports: BTreeMap<String, u16>) -> LabelCheck {
+        let false_labels = Arc::new(Mutex::new(Vec::new()));
+        let found = false_labels.clone();
         let task = tokio::spawn(async move {
             loop {
                 for (pod, port) in primaries(&api, &ports).await {
@@ -252,17 +252,17 @@ impl Truth {
                     let answer = query(port, asked).await;
                     let still = primaries(&api, &ports).await.contains_key(&pod);
                     if still && answer.is_ok_and(|rows| rows == [["t"]]) {
-                        let lie = format!(
+                        let false_label = format!(
                             "{pod} is labelled primary and takes no writes, at {}",
                             jiff::Timestamp::now()
                         );
-                        found.lock().expect("nobody panics with it").push(lie);
+                        found.lock().expect("nobody panics with it").push(false_label);
                     }
                 }
                 tokio::time::sleep(LOOKS_EVERY).await;
             }
         });
-        Truth { lies, task }
+        LabelCheck { false_labels, task }
     }
 }
 
@@ -274,7 +274,7 @@ async fn primaries(api: &Api, ports: &BTreeMap<String, u16>) -> BTreeMap<String,
     named.map(|(pod, port)| (pod.clone(), *port)).collect()
 }
 
-impl Drop for Truth {
+impl Drop for LabelCheck {
     fn drop(&mut self) {
         self.task.abort();
     }

@@ -19,20 +19,20 @@ pub(super) const WITHIN: Duration = Duration::from_secs(30);
 pub(super) const TERM: &str = "matriarch.io/term";
 
 /// A namespace of its own.
-pub(super) struct Stand {
+pub(super) struct PodFixture {
     pub(super) kubernetes: Kubernetes,
     place: Place,
 }
 
-impl Stand {
+impl PodFixture {
     /// In a real cluster if one is named, otherwise in the double.
-    pub(super) async fn new() -> Stand {
-        Stand { kubernetes: Kubernetes::start().await, place: Place::new() }
+    pub(super) async fn new() -> PodFixture {
+        PodFixture { kubernetes: Kubernetes::start().await, place: Place::new() }
     }
 
     /// In the double, where faults can be injected.
-    pub(super) async fn faulty() -> Stand {
-        Stand { kubernetes: Kubernetes::double().await, place: Place::new() }
+    pub(super) async fn faulty() -> PodFixture {
+        PodFixture { kubernetes: Kubernetes::double().await, place: Place::new() }
     }
 
     /// Makes a pod of the cluster `main`, with these additional labels and annotations.

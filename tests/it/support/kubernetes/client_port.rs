@@ -1,4 +1,4 @@
-//! The doors of the double: one port for each client, so that each can be cut off separately.
+//! The ports of the double: one port for each client, so that each can be cut off separately.
 
 use std::sync::Arc;
 
@@ -17,12 +17,12 @@ use super::answer;
 use super::server::Server;
 use crate::support::free_port;
 
-/// The treatment of the connections at a door.
+/// The treatment of the connections at a port.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Passage {
+pub(crate) enum PortState {
     /// Answered.
     Open,
-    /// Connections are accepted and never answered. Requests that were sent in the meantime arrive when the door opens
+    /// Connections are accepted and never answered. Requests that were sent in the meantime arrive when the port opens
     /// again.
     Hangs,
     /// New connections are refused, and existing ones are cut.
@@ -31,29 +31,29 @@ pub(crate) enum Passage {
 
 /// One port of the API server.
 #[derive(Clone)]
-pub(crate) struct Door {
+pub(crate) struct ClientPort {
     /// On loopback.
     pub(crate) port: u16,
-    passage: watch::Sender<Passage>,
+    state: watch::Sender<PortState>,
 }
 
-impl Door {
+impl ClientPort {
     /// Opens one more; it listens on return.
-    pub(super) fn open(server: &Arc<Server>, runtime: &tokio::runtime::Handle) -> Door {
-        let door = Door { port: free_port(), passage: watch::Sender::new(Passage::Open) };
-        let listener = door.listen();
-        runtime.spawn(door.clone().serve(server.clone(), listener));
-        door
+    pub(super) fn open(server: &Arc<Server>, runtime: &tokio::runtime::Handle) -> ClientPort {
+        let client_port = ClientPort { port: free_port(), state: watch::Sender::new(PortState::Open) };
+        let listener = client_port.listen();
+        runtime.spawn(client_port.clone().serve(server.clone(), listener));
+        client_port
     }
 
     /// Opens, hangs or shuts it.
-    pub(crate) fn set(&self, passage: Passage) {
-        self.passage.send_replace(passage);
+    pub(crate) fn set(&self, state: PortState) {
+        self.state.send_replace(state);
     }
 
     /// The present treatment, and its changes.
-    pub(super) fn passage(&self) -> watch::Receiver<Passage> {
-        self.passage.subscribe()
+    pub(super) fn state(&self) -> watch::Receiver<PortState> {
+        self.state.subscribe()
     }
 
     fn listen(&self) -> std::net::TcpListener {
@@ -63,10 +63,10 @@ impl Door {
     }
 
     async fn serve(self, server: Arc<Server>, first: std::net::TcpListener) {
-        let mut passage = self.passage();
+        let mut state = self.state();
         let mut listener = Some(first);
         loop {
-            if passage.wait_for(|passage| *passage != Passage::Shut).await.is_err() {
+            if state.wait_for(|state| *state != PortState::Shut).await.is_err() {
                 return;
             }
             let listener = listener.take().unwrap_or_else(|| self.listen());
@@ -78,7 +78,7 @@ impl Door {
                         connections.spawn(self.clone().converse(server.clone(), stream));
                     }
                     Some(_) = connections.join_next() => {}
-                    _ = passage.wait_for(|passage| *passage == Passage::Shut) => break,
+                    _ = state.wait_for(|state| *state == PortState::Shut) => break,
                 }
             }
         }
