@@ -1,7 +1,7 @@
 //! The dispatch of a request to its route, and the shared checks of all routes: freshness, access, bodies.
 //!
-//! A health check is answered at once, from the published status: it waits neither for PostgreSQL nor for etcd nor for the
-//! loop. PostgreSQL is asked beside them, however many they are, and each check judges how old the answer is.
+//! A health check is answered at once, from the published status: it waits neither for PostgreSQL nor for etcd nor for
+//! the loop. PostgreSQL is asked beside them, however many they are, and each check judges how old the answer is.
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};

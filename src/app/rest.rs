@@ -50,8 +50,8 @@ impl RestServer {
     }
 }
 
-/// Serves in a thread of its own, until `stopped`: what the loop and its jobs do delays no health check, and no number of
-/// requests delays them.
+/// Serves in a thread of its own, until `stopped`: what the loop and its jobs do delays no health check, and no number
+/// of requests delays them.
 fn serve(
     listener: TcpListener,
     setup: watch::Receiver<Arc<ApiSetup>>,
