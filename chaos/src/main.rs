@@ -7,6 +7,7 @@ use clap::{Parser, Subcommand};
 mod bench;
 mod check;
 mod fault;
+mod fleet;
 mod history;
 mod idle;
 mod invariant;
@@ -42,6 +43,8 @@ enum Command {
     /// The same for one of them, as `bench` calls it.
     #[command(hide = true)]
     Measure(bench::One),
+    /// What many idle members cost etcd: ours and the peer's, in one run.
+    Fleet(fleet::Arguments),
     /// Judges a saved history again.
     Check(check::Arguments),
     /// Small models, visited to the last state.
@@ -58,6 +61,7 @@ fn main() -> ExitCode {
         Command::Simulate(arguments) => sim::command::simulate(&arguments),
         Command::Bench(arguments) => bench::run(&arguments),
         Command::Measure(one) => bench::measure(&one),
+        Command::Fleet(arguments) => fleet::run(&arguments),
         Command::Check(arguments) => check::run(&arguments),
         Command::Models(arguments) => Ok(models::run(&arguments)),
     };

@@ -144,7 +144,9 @@ mod tests {
     ) -> Result<(), (u16, String)> {
         let credentials =
             RequestCredentials { caller, authorization: None, members_welcome: true, is_passed_on: false };
-        check(setup, &credentials, view).await.map_err(|answer| (answer.status, answer.body))
+        check(setup, &credentials, view)
+            .await
+            .map_err(|answer| (answer.status, String::from_utf8_lossy(&answer.body).into_owned()))
     }
 
     /// Without a configuration, not everybody may set `archive_command`.

@@ -20,29 +20,34 @@ pub(super) struct HttpAnswer {
     pub(super) status: u16,
     /// `None`: a status line only.
     kind: Option<&'static str>,
-    pub(super) body: String,
+    pub(super) body: Bytes,
     extra: Option<(&'static str, String)>,
 }
 
 impl HttpAnswer {
     /// Only a status.
     pub(super) fn bare(status: u16) -> HttpAnswer {
-        HttpAnswer { status, kind: None, body: String::new(), extra: None }
+        HttpAnswer { status, kind: None, body: Bytes::new(), extra: None }
     }
 
     /// A JSON body.
     pub(super) fn json(status: u16, value: &Value) -> HttpAnswer {
-        HttpAnswer { kind: Some("application/json"), body: json_spaced(value), ..HttpAnswer::bare(status) }
+        HttpAnswer::written_json(status, json_spaced(value).into())
+    }
+
+    /// A JSON body that has been written before.
+    pub(super) fn written_json(status: u16, body: Bytes) -> HttpAnswer {
+        HttpAnswer { kind: Some("application/json"), body, ..HttpAnswer::bare(status) }
     }
 
     /// A sentence for people.
     pub(super) fn text(status: u16, text: impl Into<String>) -> HttpAnswer {
-        HttpAnswer { kind: Some("text/html"), body: text.into(), ..HttpAnswer::bare(status) }
+        HttpAnswer { kind: Some("text/html"), body: text.into().into(), ..HttpAnswer::bare(status) }
     }
 
     /// The Prometheus text format.
     pub(super) fn metrics(text: String) -> HttpAnswer {
-        HttpAnswer { kind: Some("text/plain"), body: text, ..HttpAnswer::bare(200) }
+        HttpAnswer { kind: Some("text/plain"), body: text.into(), ..HttpAnswer::bare(200) }
     }
 
     /// 401 with the realm.
@@ -81,7 +86,7 @@ impl HttpAnswer {
              <body>\n<h1>Error response</h1>\n<p>Error code: {status}</p>\n<p>Message: {message}.</p>\n\
              <p>Error code explanation: {status} - {explanation}.</p>\n</body>\n</html>\n"
         );
-        HttpAnswer { kind: Some("text/html;charset=utf-8"), body, ..HttpAnswer::bare(status) }
+        HttpAnswer { kind: Some("text/html;charset=utf-8"), body: body.into(), ..HttpAnswer::bare(status) }
     }
 
     /// 501 with the text that old clients expect.
@@ -105,7 +110,7 @@ impl HttpAnswer {
 
     /// The response, with the headers of `setup`.
     pub(super) fn into_response(self, setup: &ApiSetup) -> Response<Full<Bytes>> {
-        let mut response = Response::new(Full::new(Bytes::from(self.body)));
+        let mut response = Response::new(Full::new(self.body));
         *response.status_mut() =
             StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let Some(kind) = self.kind else {

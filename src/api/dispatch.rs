@@ -1,28 +1,32 @@
 //! The dispatch of a request to its route, and the shared checks of all routes: freshness, access, bodies.
+//!
+//! A health check is answered at once, from the published status: it waits neither for PostgreSQL nor for etcd nor for
+//! the loop. PostgreSQL is asked beside them, however many they are, and each check judges how old the answer is.
 
 use std::net::IpAddr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use axum::body::Body;
 use http_body_util::{BodyExt, Limited};
+use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::{HeaderMap, Method, Request};
 use serde_json::{Map, Value};
-use tokio::sync::Mutex;
 
 use super::answer::HttpAnswer;
 use super::query::Query;
 use super::request_limits::{RequestClass, RequestLimits};
 use super::{ApiSetup, access, cluster, config, failsafe, metrics, operate, probes, switchover, wire};
 use crate::agent::{Handle, Status};
-use crate::model::Moment;
+use crate::model::json_spaced;
 use crate::os::clock;
 
-/// The highest age of the query of Postgres behind a health check: any number of checks costs at most five queries a
-/// second.
+/// The interval between the queries of Postgres behind health checks. An answer may take as long as the rest of
+/// [`PROOF_AGE_MAX`](super::PROOF_AGE_MAX) before a check finds the last one too old.
+const LOOK_EVERY: Duration = Duration::from_secs(1);
+/// A query that was made for another reason and is no older than this counts as one.
 const LOOK_AGE_MAX: Duration = Duration::from_millis(200);
-/// The limit for a query: load balancers need an answer within a second.
+/// The limit for a query that a member waits for.
 const LOOK_WITHIN: Duration = Duration::from_millis(800);
 /// More than any legitimate request: etcd refuses values beyond 1.5 MiB.
 const BODY_BYTES_MAX: usize = 1 << 20;
@@ -44,42 +48,41 @@ pub(super) struct Caller {
 /// All routes, over one handle to the loop.
 pub(super) struct Routes {
     handle: Handle,
-    /// When the last query was answered; locked while one is under way.
-    looked_at: Mutex<Option<Moment>>,
+    /// The body of health checks, with the status that it was written from.
+    body: Mutex<Option<(Arc<Status>, Bytes)>>,
     request_limits: RequestLimits,
 }
 
 impl Routes {
     pub(super) fn new(handle: Handle) -> Routes {
-        Routes { handle, looked_at: Mutex::new(None), request_limits: RequestLimits::new() }
+        Routes { handle, body: Mutex::default(), request_limits: RequestLimits::new() }
     }
 
     /// Answers any request. Never fails: every failure is an answer.
     pub(super) async fn answer(
         &self,
-        request: Request<Body>,
+        request: Request<Incoming>,
         caller: Caller,
         setup: &ApiSetup,
     ) -> HttpAnswer {
         let path = format!("/{}", request.uri().path().trim_start_matches('/'));
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let first = path[1..].split('/').next().unwrap_or_default().to_owned();
-        let class = RequestClass::of(request.method(), &first, caller);
         match *request.method() {
-            Method::GET => match self.request_limits.take(class) {
-                Some(_place) => self.patiently(self.get(&first, &path, &query)).await,
-                None => HttpAnswer::too_many(class),
+            Method::GET => match RequestClass::of_read(&first, caller) {
+                None => self.at_once(&first, &path, &query),
+                Some(class) => match self.request_limits.take(class) {
+                    // Boxed, as every rare and large future here: it would be moved with each health check.
+                    Some(_place) => Box::pin(self.patiently(self.get(&first))).await,
+                    None => HttpAnswer::too_many(class),
+                },
             },
-            Method::HEAD | Method::OPTIONS => match self.request_limits.take(class) {
-                Some(_place) => {
-                    let status = self.fresh().await;
-                    HttpAnswer::bare(probes::health(&status, &path, &query, clock::now()))
-                }
-                None => HttpAnswer::bare(503),
-            },
+            Method::HEAD | Method::OPTIONS => {
+                HttpAnswer::bare(probes::health(&self.handle.status(), &path, &query, clock::now()))
+            }
             _ => match MutatingRoute::named(request.method(), &first) {
                 Some(route) => {
-                    let act = self.act(route, request, caller, setup);
+                    let act = Box::pin(self.act(route, request, caller, setup));
                     let act = async { act.await.unwrap_or_else(|refusal| refusal) };
                     if route.has_own_deadlines() { act.await } else { self.patiently(act).await }
                 }
@@ -96,33 +99,48 @@ impl Routes {
         tokio::time::timeout(patience, answer).await.unwrap_or_else(stuck)
     }
 
-    async fn get(&self, first: &str, path: &str, query: &Query) -> HttpAnswer {
+    /// Answers from the published status alone.
+    fn at_once(&self, first: &str, path: &str, query: &Query) -> HttpAnswer {
+        let (status, now) = (self.handle.status(), clock::now());
         match first {
-            "patroni" => HttpAnswer::json(200, &self.patroni_body().await),
-            "liveness" => HttpAnswer::bare(probes::liveness(&self.handle.status(), clock::now())),
-            "startup" => HttpAnswer::bare(probes::startup(&self.handle.status(), clock::now())),
-            "readiness" => HttpAnswer::bare(probes::readiness(&self.handle.status(), query, clock::now())),
-            "cluster" => cluster::cluster(&self.handle).await,
-            "history" => cluster::history(&self.handle).await,
-            "config" => config::get(&self.handle).await,
-            "failsafe" => failsafe::get(&self.handle.status()),
-            "metrics" => HttpAnswer::metrics(metrics::text(&*self.fresh().await, clock::now())),
-            _ => {
-                let status = self.fresh().await;
-                let code = probes::health(&status, path, query, clock::now());
-                HttpAnswer::json(code, &wire::patroni_body(&status))
+            "liveness" => HttpAnswer::bare(probes::liveness(&status, now)),
+            "startup" => HttpAnswer::bare(probes::startup(&status, now)),
+            "readiness" => HttpAnswer::bare(probes::readiness(&status, query, now)),
+            "failsafe" => failsafe::get(&status),
+            "metrics" => HttpAnswer::metrics(metrics::text(&status, now)),
+            _ => HttpAnswer::written_json(probes::health(&status, path, query, now), self.body(&status)),
+        }
+    }
+
+    /// The body of a health check. It depends on the status alone, so each status is written once.
+    fn body(&self, status: &Arc<Status>) -> Bytes {
+        let mut written = self.body.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*written {
+            Some((of, body)) if Arc::ptr_eq(of, status) => body.clone(),
+            Some(_) | None => {
+                let body = Bytes::from(json_spaced(&wire::patroni_body(status)));
+                *written = Some((status.clone(), body.clone()));
+                body
             }
         }
     }
 
-    /// The status after a query of Postgres. Requests that arrive together share one query.
-    async fn fresh(&self) -> Arc<Status> {
-        let mut looked_at = self.looked_at.lock().await;
-        if looked_at.is_none_or(|at| clock::now().since(at) > LOOK_AGE_MAX) {
-            self.look(LOOK_AGE_MAX).await;
-            *looked_at = Some(clock::now());
+    async fn get(&self, first: &str) -> HttpAnswer {
+        match first {
+            "cluster" => cluster::cluster(&self.handle).await,
+            "history" => cluster::history(&self.handle).await,
+            "config" => config::get(&self.handle).await,
+            _patroni => HttpAnswer::json(200, &self.patroni_body().await),
         }
-        self.handle.status()
+    }
+
+    /// Has Postgres queried again and again, for the health checks, for as long as it is polled.
+    pub(super) async fn keep_looking(&self) {
+        loop {
+            // Without an answer the status shows its age.
+            self.handle.look(LOOK_AGE_MAX).await;
+            tokio::time::sleep(LOOK_EVERY).await;
+        }
     }
 
     /// The body after a query that begins now: members choose a leader by it. If that takes too long, the last facts
@@ -136,18 +154,10 @@ impl Routes {
         body
     }
 
-    /// The status after a query no older than `at_most`. If the loop does not answer in time, the age of its last
-    /// status counts.
-    async fn look(&self, at_most: Duration) -> Arc<Status> {
-        // If it is late, the status shows its age.
-        let _ = tokio::time::timeout(LOOK_WITHIN, self.handle.look(at_most)).await;
-        self.handle.status()
-    }
-
     async fn act(
         &self,
         route: MutatingRoute,
-        request: Request<Body>,
+        request: Request<Incoming>,
         caller: Caller,
         setup: &ApiSetup,
     ) -> Result<HttpAnswer, HttpAnswer> {
@@ -239,7 +249,7 @@ impl MutatingRoute {
 }
 
 /// A JSON object that is not empty.
-async fn required(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>, HttpAnswer> {
+async fn required(headers: &HeaderMap, body: Incoming) -> Result<Map<String, Value>, HttpAnswer> {
     if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
         return Err(HttpAnswer::page(411, "Length Required", "Client must specify Content-Length"));
     }
@@ -250,7 +260,7 @@ async fn required(headers: &HeaderMap, body: Body) -> Result<Map<String, Value>,
 }
 
 /// A JSON object; an empty one when there is no body.
-async fn optional(body: Body) -> Result<Map<String, Value>, HttpAnswer> {
+async fn optional(body: Incoming) -> Result<Map<String, Value>, HttpAnswer> {
     let bytes = read(body).await?;
     if bytes.is_empty() {
         return Ok(Map::new());
@@ -262,7 +272,7 @@ fn object(bytes: &[u8]) -> Option<Map<String, Value>> {
     serde_json::from_slice(bytes).ok()
 }
 
-async fn read(body: Body) -> Result<hyper::body::Bytes, HttpAnswer> {
+async fn read(body: Incoming) -> Result<Bytes, HttpAnswer> {
     let collected = tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES_MAX).collect()).await;
     match collected {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),

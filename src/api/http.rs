@@ -1,5 +1,6 @@
 //! From sockets to requests: connections with their limits, and the bodies of unsafe requests.
 
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
@@ -7,11 +8,11 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::Router;
-use axum::extract::Request;
+use hyper::Request;
+use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper_util::rt::{TokioIo, TokioTimer};
-use hyper_util::service::TowerToHyperService;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
@@ -20,7 +21,7 @@ use tokio_rustls::TlsAcceptor;
 
 use super::addresses::MemberAddresses;
 use super::dispatch::{Caller, Routes};
-use super::request_limits::{Connection, WAITS_WITHIN, WaitingConnections};
+use super::request_limits::{Connection, WaitingConnections};
 use super::{ApiError, ApiSetup};
 use crate::agent::Handle;
 
@@ -57,9 +58,12 @@ pub async fn serve(
     shutdown: impl Future<Output = ()>,
 ) {
     let members = Arc::new(MemberAddresses::default());
-    let follow = async { members.follow(&handle).await };
-    let mut follow = pin!(follow);
     let routes = Arc::new(Routes::new(handle.clone()));
+    let mut beside = JoinSet::new();
+    beside.spawn({
+        let (members, routes) = (members.clone(), routes.clone());
+        async move { tokio::join!(members.follow(&handle), routes.keep_looking()) }
+    });
     let waiting = WaitingConnections::default();
     let (ending_sender, ending) = watch::channel(false);
     let mut connections = JoinSet::new();
@@ -67,7 +71,6 @@ pub async fn serve(
     loop {
         let (stream, address) = tokio::select! {
             () = &mut shutdown => break,
-            () = &mut follow => continue,
             Some(_) = connections.join_next() => continue,
             accepted = accept(&listener, &waiting) => match accepted {
                 Some(accepted) => accepted,
@@ -118,20 +121,24 @@ async fn handshake(
     let Some(tls) = setup.borrow().tls.clone() else {
         return converse(stream, caller, visit, routes, setup, ending).await;
     };
-    match TlsAcceptor::from(tls).accept(stream).await {
-        Ok(stream) => {
-            let certified = stream.get_ref().1.peer_certificates().is_some();
-            converse(stream, Caller { certified, ..caller }, visit, routes, setup, ending).await;
+    // Boxed: connections without TLS need not have its size.
+    let secured = Box::pin(async {
+        match TlsAcceptor::from(tls).accept(stream).await {
+            Ok(stream) => {
+                let certified = stream.get_ref().1.peer_certificates().is_some();
+                converse(stream, Caller { certified, ..caller }, visit, routes, setup, ending).await;
+            }
+            Err(error) => tracing::debug!(%error, address = %caller.address, "TLS handshake failed"),
         }
-        Err(error) => tracing::debug!(%error, address = %caller.address, "TLS handshake failed"),
-    }
+    });
+    secured.await;
 }
 
 fn caller(stream: &TcpStream, address: SocketAddr, members: &MemberAddresses) -> Caller {
     let address = address.ip().to_canonical();
     // This machine owns its own address, so no other machine can communicate from it.
-    let here = stream.local_addr().is_ok_and(|here| here.ip().to_canonical() == address);
-    let is_local = address.is_loopback() || here;
+    let is_here = || stream.local_addr().is_ok_and(|here| here.ip().to_canonical() == address);
+    let is_local = address.is_loopback() || is_here();
     Caller { address, is_local, is_member: members.hold(address), certified: false }
 }
 
@@ -144,20 +151,19 @@ async fn converse(
     mut ending: watch::Receiver<bool>,
 ) {
     let visit = visit.clone();
-    let router = Router::new().fallback(move |request: Request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let (routes, setup, visit) = (routes.clone(), setup.borrow().clone(), visit.clone());
         async move {
             visit.answer();
             let answer = routes.answer(request, caller, &setup).await;
             visit.wait();
-            answer.into_response(&setup)
+            Ok::<_, Infallible>(answer.into_response(&setup))
         }
     });
-    let service = TowerToHyperService::new(router);
+    // The time for a head is limited by `visit`.
     let mut connection = pin!(
         http1::Builder::new()
-            .timer(TokioTimer::new())
-            .header_read_timeout(WAITS_WITHIN)
+            .header_read_timeout(None)
             .max_buf_size(HEAD_BYTES_MAX)
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service)

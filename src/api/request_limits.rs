@@ -10,14 +10,13 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::Method;
 use tokio::sync::{Semaphore, SemaphorePermit, watch};
 use tokio::time::Instant;
 
 use super::dispatch::Caller;
 
 /// How long a connection may wait without a break.
-pub(super) const WAITS_WITHIN: Duration = Duration::from_secs(10);
+const WAITS_WITHIN: Duration = Duration::from_secs(10);
 /// The most waiting connections, except members': as many as a fleet of load balancers keeps open.
 const WAITING_MAX: usize = 256;
 /// The most waiting connections of members: each member has a connection to each other one.
@@ -28,9 +27,7 @@ const WAITING_MEMBERS_MAX: usize = 64;
 pub(super) enum RequestClass {
     /// A member asks for this one's state, by which leaders are chosen.
     Peer,
-    /// A health check. Any number of them share one query of PostgreSQL.
-    Probe,
-    /// A read of metrics, cluster, configuration or state.
+    /// A read of cluster, configuration or state.
     Read,
     /// A change from elsewhere whose caller is looked up.
     Access,
@@ -41,14 +38,12 @@ pub(super) enum RequestClass {
 }
 
 impl RequestClass {
-    /// The class of a request without a change, by the first part of its path.
-    pub(super) fn of(method: &Method, first: &str, caller: Caller) -> RequestClass {
-        match (method, first) {
-            (&Method::GET, "patroni") if caller.is_member => RequestClass::Peer,
-            (&Method::GET, "patroni" | "cluster" | "config" | "history" | "failsafe" | "metrics") => {
-                RequestClass::Read
-            }
-            (_, _) => RequestClass::Probe,
+    /// The class of a GET, by the first part of its path. `None`: it is answered at once.
+    pub(super) fn of_read(first: &str, caller: Caller) -> Option<RequestClass> {
+        match first {
+            "patroni" if caller.is_member => Some(RequestClass::Peer),
+            "patroni" | "cluster" | "config" | "history" => Some(RequestClass::Read),
+            _ => None,
         }
     }
 
@@ -56,7 +51,6 @@ impl RequestClass {
     fn limit(self) -> usize {
         match self {
             RequestClass::Peer => 64,
-            RequestClass::Probe => 256,
             RequestClass::Read => 64,
             RequestClass::Access | RequestClass::Change | RequestClass::Promise => 32,
         }
@@ -66,7 +60,6 @@ impl RequestClass {
     pub(super) fn words(self) -> &'static str {
         match self {
             RequestClass::Peer => "questions of members",
-            RequestClass::Probe => "health checks",
             RequestClass::Read => "requests that read",
             RequestClass::Access => "requests from elsewhere that change something",
             RequestClass::Change => "requests that change something",
@@ -78,7 +71,6 @@ impl RequestClass {
 /// Requests under way, by class.
 pub(super) struct RequestLimits {
     peers: Semaphore,
-    probes: Semaphore,
     reads: Semaphore,
     accesses: Semaphore,
     changes: Semaphore,
@@ -90,7 +82,6 @@ impl RequestLimits {
         let semaphore = |class: RequestClass| Semaphore::new(class.limit());
         RequestLimits {
             peers: semaphore(RequestClass::Peer),
-            probes: semaphore(RequestClass::Probe),
             reads: semaphore(RequestClass::Read),
             accesses: semaphore(RequestClass::Access),
             changes: semaphore(RequestClass::Change),
@@ -102,7 +93,6 @@ impl RequestLimits {
     pub(super) fn take(&self, class: RequestClass) -> Option<SemaphorePermit<'_>> {
         let semaphore = match class {
             RequestClass::Peer => &self.peers,
-            RequestClass::Probe => &self.probes,
             RequestClass::Read => &self.reads,
             RequestClass::Access => &self.accesses,
             RequestClass::Change => &self.changes,
@@ -301,7 +291,7 @@ mod tests {
         let limits = RequestLimits::new();
         let reads: Vec<_> = std::iter::from_fn(|| limits.take(RequestClass::Read)).collect();
         assert_eq!(reads.len(), RequestClass::Read.limit());
-        for class in [RequestClass::Peer, RequestClass::Probe, RequestClass::Access, RequestClass::Change] {
+        for class in [RequestClass::Peer, RequestClass::Access, RequestClass::Change] {
             assert!(limits.take(class).is_some(), "{class:?}");
         }
     }

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use tokio::net::TcpListener;
 use tokio::sync::{oneshot, watch};
-use tokio::task::JoinHandle;
 
 use super::certificates::Certificates;
-use super::error::RunError;
+use super::error::{RunError, system};
 use crate::agent::{Handle, ParameterCheck};
 use crate::api::{self, ApiSetup};
 use crate::config::{Config, WriteAccess};
@@ -21,7 +21,7 @@ pub(super) struct RestServer {
     /// The client for other members, with the same certificates.
     pub(super) peers: Peers,
     stop: oneshot::Sender<()>,
-    server: JoinHandle<()>,
+    ended: oneshot::Receiver<()>,
 }
 
 impl RestServer {
@@ -36,21 +36,48 @@ impl RestServer {
         let listener = api::bind(&setup).await.map_err(RunError::Api)?;
         let (setup, newest) = watch::channel(Arc::new(setup));
         let (stop, stopped) = oneshot::channel();
-        let server = tokio::spawn(api::serve(listener, newest, handle, async {
-            // Ends with the agent, even if the agent fails.
-            let _ = stopped.await;
-        }));
+        let ended = serve(listener, newest, handle, stopped)?;
         let peers = certificates.peers.clone();
         tokio::spawn(follow(config, local, certificates, setup));
-        Ok(RestServer { peers, stop, server })
+        Ok(RestServer { peers, stop, ended })
     }
 
     /// Gives requests under way a moment to finish.
     pub(super) async fn end(self) {
         drop(self.stop);
-        // A panic of the server's task is logged; the exit code is the agent's.
-        let _ = self.server.await;
+        // Its sender is dropped. A panic of the server is logged; the exit code is the agent's.
+        let _ = self.ended.await;
     }
+}
+
+/// Serves in a thread of its own, until `stopped`: what the loop and its jobs do delays no health check, and no number
+/// of requests delays them.
+fn serve(
+    listener: TcpListener,
+    setup: watch::Receiver<Arc<ApiSetup>>,
+    handle: Handle,
+    stopped: oneshot::Receiver<()>,
+) -> Result<oneshot::Receiver<()>, RunError> {
+    let failed = |source| system("start the thread of the REST interface", source);
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let listener = listener.into_std().map_err(failed)?;
+    let (ends, ended) = oneshot::channel();
+    let serving = async move {
+        let _ends: oneshot::Sender<()> = ends;
+        let listener = TcpListener::from_std(listener)?;
+        // The sender is dropped with the agent, even if the agent fails.
+        api::serve(listener, setup, handle, async { drop(stopped.await) }).await;
+        Ok::<(), std::io::Error>(())
+    };
+    std::thread::Builder::new()
+        .name("rest".to_owned())
+        .spawn(move || {
+            if let Err(error) = runtime.block_on(serving) {
+                tracing::error!(%error, "the REST interface does not serve");
+            }
+        })
+        .map_err(failed)?;
+    Ok(ended)
 }
 
 /// Applies every change of the local configuration, and of its certificate files. Runs until the interface or the agent

@@ -13,7 +13,8 @@ use tokio::sync::watch;
 use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
 use crate::core::list_watch::{
-    KeyEvent, KeyList, ListWatch, ListWatchAnswer, ListWatchEffect, ListWatchNext, ListWatchQuestion,
+    KeyCheck, KeyEvent, KeyList, ListWatch, ListWatchAnswer, ListWatchEffect, ListWatchNext,
+    ListWatchQuestion,
 };
 use crate::core::store::StoredKey;
 use crate::model::{ClusterView, Moment, View};
@@ -69,6 +70,29 @@ impl Etcd {
         };
         let (keys, (revision, cluster_id)) = self.hedged(HEDGE_AFTER, within, ask).await?;
         Ok(KeyList { keys, revision, cluster_id, asked_at })
+    }
+
+    /// Which keys were written after this revision, and how many there are.
+    async fn check(&self, after: i64, within: Duration) -> Result<KeyCheck, EtcdError> {
+        let asked_at = clock::now();
+        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
+            let (base, sent_at) = (etcd.keys().base(), clock::now());
+            let options = GetOptions::new().with_prefix().with_keys_only().with_min_mod_revision(after + 1);
+            let request = |mut client: Client| {
+                let options = options.clone();
+                async move { client.get(base, Some(options)).await }
+            };
+            let answer = etcd.call(&endpoint, request).await?;
+            etcd.linearized(&endpoint, answer.header(), sent_at)?;
+            let written = answer.kvs().iter().map(|key| {
+                let (path, key) = named(key);
+                (path, key.mod_revision)
+            });
+            let store = answer.header().map_or((0, 0), |header| (header.revision(), header.cluster_id()));
+            Ok((written.collect(), usize::try_from(answer.count()).unwrap_or_default(), store))
+        };
+        let (written, count, (revision, cluster_id)) = self.hedged(HEDGE_AFTER, within, ask).await?;
+        Ok(KeyCheck { written, count, revision, cluster_id, asked_at })
     }
 
     /// Before any answer counts: asks all endpoints of which etcd cluster they are, and goes with most of those that
@@ -128,6 +152,10 @@ async fn follow_forever(
             }
             ListWatchQuestion::List => match etcd.list(LIST_WITHIN).await {
                 Ok(list) => ListWatchAnswer::Listed(list),
+                Err(error) => failed(&error),
+            },
+            ListWatchQuestion::Check { after } => match etcd.check(after, LIST_WITHIN).await {
+                Ok(check) => ListWatchAnswer::Checked(check),
                 Err(error) => failed(&error),
             },
             ListWatchQuestion::Watch { after } => match open(&etcd, after + 1).await {

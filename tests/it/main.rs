@@ -27,6 +27,7 @@ mod guard;
 mod handover;
 mod haproxy;
 mod hung_postgres;
+mod ivory;
 mod kubernetes_double;
 mod kubernetes_paths;
 mod links;

@@ -12,6 +12,7 @@ mod answers;
 mod case;
 mod contestant;
 mod figures;
+mod load;
 mod measure;
 mod plot;
 mod resources;

@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 
 use clap::ValueEnum;
 
+use super::answers::{Answers, Rate};
 use super::case::Case;
 use super::figures::{Figures, Results, Summary};
 
@@ -74,11 +75,26 @@ fn costs(text: &mut String, results: &Results) {
     );
     let proposals = resources(|it| format!("{:.0} a minute", it.proposals_a_minute));
     row(text, "etcd proposals of the cluster, idle", results, proposals);
-    row(text, "answers of `/primary`", results, |figures| {
-        figures.answers.as_ref().map_or_else(String::new, |it| {
-            format!("{:.0} a second, median {:.1} ms, p99 {:.1} ms", it.a_second, it.median_ms, it.p99_ms)
-        })
+    answers(text, results);
+}
+
+/// How fast `/primary` answers.
+fn answers(text: &mut String, results: &Results) {
+    let mut answers = |title: &str, tell: fn(&Answers) -> String| {
+        row(text, title, results, |figures| figures.answers.as_ref().map_or_else(String::new, tell));
+    };
+    answers("`/primary` on one processor, a connection each", |it| rate(&it.new_connections));
+    answers("the same on kept connections", |it| {
+        it.kept_connections.as_ref().map_or_else(|| "none is kept".to_owned(), rate)
     });
+    answers("p99 at 1000 a second: idle, while cloning, without etcd", |it| {
+        format!("{:.1} ms, {:.1} ms, {:.1} ms", it.idle_p99_ms, it.clone_p99_ms, it.etcd_away_p99_ms)
+    });
+}
+
+fn rate(rate: &Rate) -> String {
+    let Rate { a_second, a_processor_second, p99_ms } = rate;
+    format!("{a_second:.0} a second, {a_processor_second:.0} a processor second, p99 {p99_ms:.1} ms")
 }
 
 #[cfg(test)]

@@ -126,7 +126,7 @@ fn python(place: &Place) -> Result<(PathBuf, Vec<String>)> {
 }
 
 /// The Python environment that `make setup` made.
-fn python_environment() -> Result<PathBuf> {
+pub(crate) fn python_environment() -> Result<PathBuf> {
     let given = std::env::var_os("MATRIARCH_TEST_VENV").map(PathBuf::from);
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let home = || std::env::var_os("HOME").map(|home| PathBuf::from(home).join(".cache"));

@@ -24,7 +24,7 @@ mod sandbox;
 mod session;
 
 pub(crate) use cluster::{Plan, Rig};
-pub(crate) use config::{Mode, System};
+pub(crate) use config::{Mode, System, python_environment};
 pub(crate) use http::request;
 pub(crate) use member::{DISK_MEGABYTES, Member};
 pub(crate) use namespaces::{Namespace, tool};

@@ -23,6 +23,12 @@ fn list(name: &str, revision: i64, asked_at: u64) -> ListWatchAnswer {
     ListWatchAnswer::Listed(KeyList { keys, revision, cluster_id: 3, asked_at: at(asked_at) })
 }
 
+/// A check that shows the leader key written so, if at all.
+fn check(written: Option<i64>, count: usize, revision: i64, asked_at: u64) -> ListWatchAnswer {
+    let written = written.map(|revision| (path("leader"), revision)).into_iter().collect();
+    ListWatchAnswer::Checked(KeyCheck { written, count, revision, cluster_id: 3, asked_at: at(asked_at) })
+}
+
 fn told(events: Vec<KeyEvent>) -> ListWatchAnswer {
     ListWatchAnswer::Told { cluster_id: Some(3), events }
 }
@@ -122,13 +128,65 @@ fn an_event_that_the_list_has_shown_already_is_no_news() {
 #[test]
 fn a_list_that_shows_more_than_the_watch_told_opens_another() {
     let mut driver = Driver::watching();
-    assert_eq!(driver.answer(ListWatchAnswer::ListDue, 11_000), ListWatchQuestion::List);
-    assert_eq!(driver.answer(list("a", 20, 11_000), 11_100), until(21_000), "it told everything");
+    let due = driver.answer(ListWatchAnswer::ListDue, 11_000);
+    assert_eq!(due, ListWatchQuestion::Check { after: 10 });
+    assert_eq!(driver.answer(check(None, 1, 20, 11_000), 11_100), until(21_000), "it told everything");
     assert_eq!(driver.shown().seen_at, at(11_000));
-    driver.answer(ListWatchAnswer::ListDue, 21_000);
-    let missed = driver.answer(list("b", 30, 21_000), 21_100);
+    let due = driver.answer(ListWatchAnswer::ListDue, 21_000);
+    assert_eq!(due, ListWatchQuestion::Check { after: 20 });
+    assert_eq!(driver.answer(check(Some(25), 1, 30, 21_000), 21_100), ListWatchQuestion::List);
+    assert_eq!(driver.shown().seen_at, at(11_000), "a check that shows news makes no view younger");
+    let missed = driver.answer(list("b", 30, 21_100), 21_200);
     assert_eq!(missed, ListWatchQuestion::Watch { after: 30 });
     assert_eq!(driver.leader(), Some(("b", Term(5))));
+}
+
+#[test]
+fn a_check_of_what_the_watch_has_told_needs_no_list() {
+    let mut driver = Driver::watching();
+    driver.answer(told(vec![written("b", 12)]), 4_000);
+    driver.answer(ListWatchAnswer::ListDue, 11_000);
+    assert_eq!(driver.answer(check(Some(12), 1, 20, 11_000), 11_100), until(21_000));
+    let View { cluster, seen_at } = driver.shown();
+    assert_eq!((*seen_at, cluster.revision, cluster.listed), (at(11_000), 20, 20));
+    assert_eq!(driver.leader(), Some(("b", Term(12))));
+}
+
+#[test]
+fn a_check_that_shows_anything_else_is_followed_by_a_list() {
+    let foreign = |answer| match answer {
+        ListWatchAnswer::Checked(check) => ListWatchAnswer::Checked(KeyCheck { cluster_id: 4, ..check }),
+        other => other,
+    };
+    for (case, answer) in [
+        ("a key was written", check(Some(13), 1, 20, 11_000)),
+        ("a key was deleted", check(None, 0, 20, 11_000)),
+        ("a key is new", check(None, 2, 20, 11_000)),
+        ("the store was restored", check(None, 1, 11, 11_000)),
+        ("it is another etcd", foreign(check(None, 1, 20, 11_000))),
+    ] {
+        let mut driver = Driver::watching();
+        driver.answer(told(vec![written("b", 12)]), 4_000);
+        driver.answer(ListWatchAnswer::ListDue, 11_000);
+        assert_eq!(driver.answer(answer, 11_100), ListWatchQuestion::List, "{case}");
+    }
+}
+
+#[test]
+fn now_and_then_all_keys_are_read_all_the_same() {
+    let mut driver = Driver::watching();
+    let mut now = 1_000;
+    let asked = loop {
+        now += 10_000;
+        match driver.answer(ListWatchAnswer::ListDue, now) {
+            ListWatchQuestion::Check { .. } => driver.answer(check(None, 1, 20, now), now),
+            other => break other,
+        };
+    };
+    assert_eq!((asked, now), (ListWatchQuestion::List, 301_000));
+    driver.answer(list("a", 30, now), now);
+    let next = driver.answer(ListWatchAnswer::ListDue, now + 10_000);
+    assert_eq!(next, ListWatchQuestion::Check { after: 30 });
 }
 
 #[test]

@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use matriarch::core::list_watch::{
-    KeyEvent, KeyList, ListWatch, ListWatchAnswer, ListWatchEffect, ListWatchNext, ListWatchQuestion,
+    KeyCheck, KeyEvent, KeyList, ListWatch, ListWatchAnswer, ListWatchEffect, ListWatchNext,
+    ListWatchQuestion,
 };
 use matriarch::model::{Moment, View};
 
@@ -46,6 +47,10 @@ impl Agent {
                 }
                 ListWatchQuestion::List => match self.list().await {
                     Ok(list) => ListWatchAnswer::Listed(list),
+                    Err(refusal) => ListWatchAnswer::Failed(format!("{refusal:?}")),
+                },
+                ListWatchQuestion::Check { after } => match self.list().await {
+                    Ok(list) => ListWatchAnswer::Checked(check(&list, after)),
                     Err(refusal) => ListWatchAnswer::Failed(format!("{refusal:?}")),
                 },
                 ListWatchQuestion::Watch { after } => {
@@ -112,6 +117,18 @@ impl Agent {
         let (sim, told, to) = (self.sim.clone(), channel.clone(), self.host());
         self.sim.spawn_environment(async move { sim.serve_watch(server, to, after, told).await });
         channel
+    }
+}
+
+/// What etcd would leave of a list.
+fn check(list: &KeyList, after: i64) -> KeyCheck {
+    let revisions = list.keys.iter().map(|(path, key)| (path.clone(), key.mod_revision));
+    KeyCheck {
+        written: revisions.filter(|(_, revision)| after < *revision).collect(),
+        count: list.keys.len(),
+        revision: list.revision,
+        cluster_id: list.cluster_id,
+        asked_at: list.asked_at,
     }
 }
 
