@@ -77,6 +77,7 @@ async fn the_guard_of_a_process_that_waits_kills_what_it_becomes() {
             program: env!("CARGO_BIN_EXE_matriarch").into(),
             data_dir: leader.setup().data_dir.clone(),
             watchdog: None,
+            separate: None,
         };
         let (link, _found) = Link::start(setup).expect("a guard");
         let by = clock::now() + std::time::Duration::from_millis(1500);
