@@ -34,7 +34,7 @@ pub(super) fn first_start(tick: &mut Tick<'_>, term: Term, control: &ControlFile
     if unprepared.is_none() {
         as_primary(tick, term, control, true);
     }
-    unprepared.or(Some(Reason::Promoting))
+    unprepared.or(Some(Reason::StartingFirstPrimary))
 }
 
 fn may_start(tick: &mut Tick<'_>, term: Term, control: &ControlFile) -> bool {

@@ -140,6 +140,7 @@ fn a_new_cluster_begins_on_timeline_one() {
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
     world.later(5).ends(JobKind::TakeLeadership, Outcome::Done).i_lead();
     let decision = world.tick();
+    assert_eq!(decision.because, Reason::StartingFirstPrimary);
     let expected = Job::StartPrimary { term: Term(50), within: WITHIN, first: true };
     assert!(decision.actions.contains(&Action::Start(expected)), "{:?}", decision.actions);
 }

@@ -77,7 +77,8 @@ async fn a_primary_without_etcd_loses_its_label() {
     let member = &mut pod_cluster.cluster.members[0];
     member.expected_errors.push("etcd".to_owned());
     let mut config = member.read_config();
-    merge(&mut config, &json!({ "etcd3": { "hosts": [wire.host] } }));
+    // Without it, etcd is found at the address that it announces, behind the cut.
+    merge(&mut config, &json!({ "etcd3": { "hosts": [wire.host], "use_proxies": true } }));
     member.write_config(&config);
     pod_cluster.begin().await;
     let writer = pod_cluster.writer(0).await;
