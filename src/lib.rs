@@ -49,12 +49,13 @@
 //!   accepted a new connection and flushed a write, and whether its processes run ([`model::Liveness`], filled in by
 //!   `postgres::Probe` in a separate thread). If not, the lease runs out whatever the loop does.
 //! * **The term** is the leader key's modification revision. Every write that only a leader may make compares it first.
-//! * **A promotion needs a permission.** PostgreSQL always starts with `standby.signal`. A promotion checks the lease
-//!   right before its signal, while the fence is armed.
+//! * **Being primary needs a permission.** PostgreSQL starts with `standby.signal`, and a promotion checks the lease
+//!   right before its signal, while the fence is armed. A leader that goes on as the primary that it was starts without
+//!   that file: its process waits first, and is let go after the same checks (`decide::in_place`, [`core::job`]).
 //! * **The guard** is a process that stops and then kills PostgreSQL when an armed deadline passes, whatever happens to
-//!   the supervisor; while the guard itself is frozen the kernel kills PostgreSQL. No promotion begins before the guard
-//!   has acknowledged that it is armed ([`core::guard`], driven by [`fence`]; the order of a promotion's steps is in
-//!   [`core::job`]).
+//!   the supervisor; while the guard itself is frozen the kernel kills PostgreSQL. No PostgreSQL becomes a
+//!   primary before the guard has acknowledged that it is armed ([`core::guard`], driven by [`fence`]; the order of the
+//!   steps is in [`core::job`]).
 //! * **A released key stays released.** After a hand-over of unknown outcome, no PostgreSQL is promoted here until this
 //!   member has obtained the key in a new term.
 

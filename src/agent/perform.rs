@@ -47,7 +47,7 @@ impl Cycle {
                 }
             }
             MemberEffect::Fence => {
-                // Whether the guard has acknowledged is asked before a promotion.
+                // Whether the guard has acknowledged is asked before PostgreSQL may become a primary.
                 let _ordered = self.fencing.want(|| self.lease());
             }
             MemberEffect::Unfence => self.fencing.unwant(),

@@ -57,8 +57,8 @@ pub fn after_look(left_behind: LeftBehind, found: PostmasterFound, guard_may_kil
         (PostmasterFound::Nothing, _) if guard_may_kill => AfterLook::LookAgain(LOOK_AGAIN_AFTER),
         (PostmasterFound::Nothing, _) => AfterLook::Take(Takeover::Disarm),
         (PostmasterFound::Running, LeftBehind::Nothing) => AfterLook::AskRole,
-        // The guard is armed before a promotion and disarmed only after the primary has ended. So this PostgreSQL may
-        // be a primary, whatever it looks like, or become one at any moment.
+        // The guard is armed before PostgreSQL may become a primary, and disarmed only after the primary has ended. So
+        // this one may be a primary, whatever it looks like, or become one at any moment.
         (PostmasterFound::Running, LeftBehind::Armed(deadlines)) => {
             AfterLook::Take(Takeover::GuardPrimary(deadlines))
         }

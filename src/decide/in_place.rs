@@ -74,7 +74,7 @@ pub(super) fn lead_new_cluster(tick: &mut Tick<'_>) -> Option<Reason> {
     if held_back || unfenced::bars(tick, None).is_some() || failsafe::bars(tick).is_some() {
         return None;
     }
-    Some(race::take(tick, Reason::HealthiestMember))
+    Some(race::take(tick, Reason::MadeCluster))
 }
 
 /// The leader key vanished under a running primary, which takes it back. One that has never answered has shown nothing

@@ -11,7 +11,8 @@
 //!
 //! # Invariants
 //!
-//! * **Armed before writable.** A promotion asks [`Link::holds`]: the guard has acknowledged the very deadlines.
+//! * **Armed before writable.** A promotion, and the start of a primary in place, ask [`Link::holds`]: the guard has
+//!   acknowledged the very deadlines.
 //! * **Armed only by proof.** Only an order to arm changes the guard's deadlines, and the lease gives that order only
 //!   for a confirmed renewal that still showed the leader key. A guard, or a supervisor, that replaces another
 //!   continues with the deadlines of the other.

@@ -40,6 +40,8 @@ pub enum Reason {
     NoLeaseYet,
     #[error("promoting: the lease is mine and PostgreSQL is a standby")]
     Promoting,
+    #[error("I have made the cluster, and nobody has led it yet: taking the leader key")]
+    MadeCluster,
     #[error("I have made the cluster and lead it: starting its primary")]
     StartingFirstPrimary,
     /// A failover by an operator loses WAL of the former leader. etcd records it before the promotion.

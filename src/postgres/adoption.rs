@@ -135,22 +135,26 @@ fn works_in(processes: &PostgresProcesses, pid: i32) -> Result<bool, Error> {
 }
 
 /// Server processes without a postmaster may still finish a commit, so all processes of a previous incarnation are
-/// killed.
+/// killed. Also one that waits to become the postmaster: it ends by itself unless it was released, and becomes it at
+/// any moment if it was. So those that wait are looked for first.
 fn end_orphans(processes: &PostgresProcesses) {
-    while processes.kill_all() {
+    while kill_waiting(processes) | processes.kill_all() {
         std::thread::sleep(LOOK_EVERY);
     }
-    // One that waits to become the postmaster ends by itself, unless it was released: then it becomes it at any moment.
+}
+
+/// True if there was one.
+fn kill_waiting(processes: &PostgresProcesses) -> bool {
+    let mut found = false;
     for pid in process::all().filter(|pid| waits_to_start(processes, *pid)) {
-        if let Ok(held) = Pidfd::open(pid) {
-            while waits_to_start(processes, pid) && held.kill() {
-                std::thread::sleep(LOOK_EVERY);
-            }
+        found = true;
+        if let Ok(held) = Pidfd::open(pid)
+            && waits_to_start(processes, pid)
+        {
+            held.kill();
         }
     }
-    while processes.kill_all() {
-        std::thread::sleep(LOOK_EVERY);
-    }
+    found
 }
 
 fn waits_to_start(processes: &PostgresProcesses, pid: i32) -> bool {
@@ -200,7 +204,8 @@ pub(super) fn started_by(processes: &PostgresProcesses, pid: i32) -> Option<Post
 #[cfg(test)]
 mod tests {
     use std::fs;
-    use std::process::{Child, Command};
+    use std::os::unix::process::ExitStatusExt;
+    use std::process::{Child, Command, Stdio};
 
     use super::*;
 
@@ -278,6 +283,27 @@ mod tests {
         assert!(find(&gone, id).is_err(), "no directory proves nothing");
         end(child);
         assert_eq!(find(&elsewhere, id).expect("it can be told"), None);
+    }
+
+    /// Its supervisor and guard are dead, and its line may be on the way: it would become a primary without a guard.
+    #[tokio::test]
+    async fn a_process_that_waits_to_become_the_postmaster_is_killed_and_others_are_not() {
+        let place = Place::new("waits");
+        let waits = |directory: &str| {
+            let mut command = Command::new("/bin/sh");
+            command.arg("-c").arg(WAIT_TO_START).args(["sh", "sleep", "60"]).stdin(Stdio::piped());
+            command.current_dir(place.0.join(directory)).spawn().expect("it starts")
+        };
+        let (mut here, mut elsewhere) = (waits("data"), waits("bin"));
+        let another = Command::new("sleep").arg("60").current_dir(place.0.join("data")).spawn();
+        let mut another = another.expect("it starts");
+        assert_eq!(find(&place.setup(), None).expect("it can be told"), None);
+        assert_eq!(here.wait().expect("waited").signal(), Some(9));
+        for child in [&mut elsewhere, &mut another] {
+            assert!(child.try_wait().expect("waited").is_none());
+        }
+        end(elsewhere);
+        end(another);
     }
 
     #[test]

@@ -137,7 +137,11 @@ fn made() -> World {
 #[test]
 fn a_new_cluster_begins_on_timeline_one() {
     let mut world = made();
-    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
+    let decision = world.tick();
+    assert_eq!(
+        (jobs(&decision.actions), decision.because),
+        (vec![JobKind::TakeLeadership], Reason::MadeCluster)
+    );
     world.later(5).ends(JobKind::TakeLeadership, Outcome::Done).i_lead();
     let decision = world.tick();
     assert_eq!(decision.because, Reason::StartingFirstPrimary);

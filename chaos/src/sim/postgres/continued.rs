@@ -3,8 +3,6 @@
 
 use matriarch::model::ControlState;
 
-use super::Phase;
-use super::life::CHECKPOINT_BYTES;
 use crate::sim::world::Sim;
 
 impl Sim {
@@ -59,7 +57,9 @@ impl Sim {
         let crashed = {
             let disk = &mut self.world().machines[member].disk;
             let crashed = disk.control != ControlState::ShutDown;
-            disk.control = if crashed { ControlState::InCrashRecovery } else { ControlState::ShutDown };
+            if crashed {
+                disk.control = ControlState::InCrashRecovery;
+            }
             crashed
         };
         if crashed {
@@ -73,15 +73,12 @@ impl Sim {
             let record = world.next_record;
             let machine = &mut world.machines[member];
             let Some(server) = machine.server.as_mut().filter(|server| !server.stopping) else { return };
+            server.read_all = true;
             let disk = &mut machine.disk;
             disk.wal.cut(disk.flushed);
             (disk.checkpoint, disk.checkpoint_timeline) = (disk.wal.end(), disk.wal.timeline);
-            disk.flushed = disk.wal.append(record, CHECKPOINT_BYTES);
-            disk.control = ControlState::InProduction;
-            (server.phase, server.read_all, server.replayed) = (Phase::Primary, true, disk.flushed);
-            server.changed.give(&self.exec);
-            machine.changed.give(&self.exec);
             let timeline = disk.wal.timeline;
+            machine.open_for_writes(record, &self.exec);
             world.trace.note(self.now(), || format!("{member}: primary again on timeline {timeline}"));
         }
         crate::invariant::continued(self, member);

@@ -5,7 +5,7 @@ use std::time::Duration;
 use matriarch::model::ControlState;
 
 use super::{Phase, Server};
-use crate::sim::executor::Pid;
+use crate::sim::executor::{Executor, Pid};
 use crate::sim::postgres::disk::Data;
 use crate::sim::world::{Machine, Sim};
 
@@ -13,6 +13,16 @@ use crate::sim::world::{Machine, Sim};
 pub(crate) const CHECKPOINT_BYTES: u64 = 120;
 
 impl Machine {
+    /// Writes the end of a recovery, and lets clients write.
+    pub(super) fn open_for_writes(&mut self, record: u64, exec: &Executor) {
+        let Some(server) = self.server.as_mut() else { return };
+        self.disk.flushed = self.disk.wal.append(record, CHECKPOINT_BYTES);
+        self.disk.control = ControlState::InProduction;
+        (server.phase, server.replayed) = (Phase::Primary, self.disk.flushed);
+        server.changed.give(exec);
+        self.changed.give(exec);
+    }
+
     /// Replay has come to where the directory may be read; true from then on.
     fn become_consistent(&mut self) -> bool {
         let Some(server) = self.server.as_mut() else { return false };
@@ -176,14 +186,9 @@ impl Sim {
             disk.wal.switches.push((old, end));
             disk.wal.timeline = new;
             disk.histories.insert(new);
-            disk.flushed = disk.wal.append(record, CHECKPOINT_BYTES);
-            disk.control = ControlState::InProduction;
             disk.promote_file = false;
-            server.phase = Phase::Primary;
             server.streams_from = None;
-            server.replayed = disk.flushed;
-            server.changed.give(&self.exec);
-            machine.changed.give(&self.exec);
+            machine.open_for_writes(record, &self.exec);
             world.trace.note(self.now(), || format!("{member}: primary on timeline {new} from {end}"));
         }
         crate::invariant::promoted(self, member);
