@@ -21,6 +21,7 @@ use super::store_file::StoreFile;
 use super::{Handle, Orders, Status, handle, perform, secrets, wiring};
 use crate::config::{self, Config, Effective, Sources};
 use crate::core::member::Member;
+use crate::core::roles::RoleWork;
 use crate::etcd::{self, Etcd, LeaseKeeper};
 use crate::fence::FenceError;
 use crate::model::{ExitBecause, Me, Process, StopMode, View};
@@ -240,7 +241,7 @@ impl Agent {
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (progress_sender, progress) = watch::channel(CloneStatus::default());
         let secret_files = config::secret_files(&sources.environment);
-        let rotation = secrets::Rotation::recalled(&postgres, &secret_files);
+        let roles = RoleWork::recalled(postgres.recall_passwords(), !secret_files.is_empty());
         tokio::spawn(secrets::watch(secret_files, report_sender.clone()));
         let tools = Tools {
             name: me.name.clone(),
@@ -259,7 +260,7 @@ impl Agent {
         Ok(Cycle {
             wakes: WakeLevels::of(&tools, &probe, &keeper),
             core: Member::new(me, store.recalled()),
-            state: LoopState::recalled(rotation, store),
+            state: LoopState::recalled(roles, store),
             scope: config.scope.clone(),
             member: perform::publish_members(&tools),
             tools,

@@ -15,11 +15,11 @@ use super::fencing::Fencing;
 use super::jobs::{Jobs, Tools};
 use super::observe::{RecoveryWatch, lease_facts};
 use super::pods::Pods;
-use super::secrets::Rotation;
 use super::serial::CancelOnDrop;
 use super::store_file::StoreFile;
 use super::{ApiOrder, Status};
 use crate::core::member::{Decided, LOOK_WITHIN, Levels, LookAnswer, Member, MemberEvent, MemberNext};
+use crate::core::roles::RoleWork;
 use crate::etcd::LeaseKeeper;
 use crate::model::{
     CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,
@@ -73,8 +73,7 @@ pub(super) struct LoopState {
     /// Why the answers at these members' addresses do not count, as last said.
     pub(super) misdirected: BTreeMap<MemberName, String>,
     pub(super) shutting_down: bool,
-    pub(super) rotation: Rotation,
-    pub(super) own_role_retry_at: Option<Moment>,
+    pub(super) roles: RoleWork,
     pub(super) recovery: RecoveryWatch,
     pub(super) trouble: Option<String>,
     pub(super) writes_refused: Option<String>,
@@ -91,8 +90,8 @@ pub(super) struct LoopState {
 
 impl LoopState {
     /// With what a previous incarnation has left.
-    pub(super) fn recalled(rotation: Rotation, store: StoreFile) -> LoopState {
-        LoopState { rotation, store, arrived: vec![MemberEvent::Woke], ..LoopState::default() }
+    pub(super) fn recalled(roles: RoleWork, store: StoreFile) -> LoopState {
+        LoopState { roles, store, arrived: vec![MemberEvent::Woke], ..LoopState::default() }
     }
 }
 
@@ -184,12 +183,12 @@ impl Cycle {
                     }
                 }
                 if enacted {
-                    self.enacted(look);
+                    self.state.roles.passwords_set(look);
                 }
                 self.state.arrived.push(MemberEvent::Answered(look, LookAnswer::Prepared { changed }));
             }
             TaskReport::SecretsChanged => {
-                self.reload(true);
+                self.reload();
                 self.state.arrived.push(MemberEvent::LevelChanged);
             }
         }
@@ -222,7 +221,7 @@ impl Cycle {
                 tracing::info!(?signal, "shutdown requested");
             }
             SignalEvent::Reload => {
-                self.reload(false);
+                self.reload();
                 self.state.arrived.push(MemberEvent::LevelChanged);
             }
         }

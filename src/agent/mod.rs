@@ -25,7 +25,6 @@ mod log_changes;
 mod log_lines;
 mod observe;
 mod orders;
-mod own_role;
 mod parameter_check;
 mod peers;
 mod perform;

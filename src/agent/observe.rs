@@ -47,8 +47,7 @@ impl Cycle {
     /// Begins to bring PostgreSQL in line with the newest configuration, where it is not.
     async fn prepare(&mut self, look: LookId) {
         let parameters = self.outdated_parameters().await;
-        let passwords = self.due_passwords(look);
-        self.make_own_role();
+        let passwords = self.work_on_roles(look);
         if parameters.is_none() && passwords.is_none() {
             let answer = LookAnswer::Prepared { changed: false };
             return self.state.arrived.push(MemberEvent::Answered(look, answer));

@@ -26,7 +26,7 @@ impl Cycle {
                 self.state.arrived.push(MemberEvent::Asked(Request { id, ask }));
             }
             ApiOrder::Reload => {
-                self.reload(false);
+                self.reload();
                 self.state.arrived.push(MemberEvent::LevelChanged);
             }
             ApiOrder::Wake => self.state.arrived.push(MemberEvent::Woke),

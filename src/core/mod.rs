@@ -6,6 +6,7 @@
 //!  lease       the rounds of the lease: renewed, confirmed, moved to another TTL, lost
 //!  list_watch  the cluster's view: a list, the watch after it, and a list again
 //!  store       etcd's keys and transactions as values
+//!  roles       what is due on the roles in PostgreSQL that a supervisor uses
 //!  startup     what a supervisor does at its start about a PostgreSQL and a guard that already run
 //!  callbacks   which script is due after a decision
 //!  job         a long action as steps: the next step, given the answer to the last one
@@ -27,6 +28,7 @@ pub mod last_written;
 pub mod lease;
 pub mod list_watch;
 pub mod member;
+pub mod roles;
 pub mod startup;
 pub mod store;
 pub mod work_queue;

@@ -1,10 +1,11 @@
 //! Failsafe mode: a leader that etcd does not answer goes on while all members that could take the leader key promise
 //! not to.
 //!
-//! **Invariants.** Only the members in the key `failsafe` take the leader key. The leader asks at least those, and adds
-//! none to the key while it goes on by promises that a new one was not asked for. Who has promised neither takes the
-//! leader key nor is promoted before the promise ends. A promise is in memory only, so a supervisor that was just
-//! started keeps those that its predecessor may have made.
+//! **Invariants.** Only the members in the key `failsafe` take the leader key, and another member only when all of
+//! those are standbys. The leader is one of them, asks at least the others, and adds none to the key while it goes on
+//! by promises that a new one was not asked for. Who has promised neither takes the leader key nor is promoted before
+//! the promise ends. A promise is in memory only, so a supervisor that was just started keeps those that its
+//! predecessor may have made.
 
 use std::time::Duration;
 
@@ -76,7 +77,7 @@ pub(super) fn standing<'t>(tick: &'t Tick<'_>) -> Option<&'t Promise> {
 
 /// Why I must not take the leader key, or not yet.
 pub(super) fn bars(tick: &mut Tick<'_>) -> Option<Reason> {
-    if !may_lead(tick, &tick.seen.me.name) {
+    if !may_lead(tick, &tick.seen.me.name) && !named_are_standbys(tick) {
         return Some(Reason::NotInFailsafe);
     }
     let elsewhere = tick.peers.iter().find(|(_, answer)| answer.promised && tick.is_answer_of_now(answer));
@@ -121,20 +122,28 @@ fn view_of<'a>(tick: &Tick<'a>, term: Term) -> Option<&'a ClusterView> {
 /// have been made have answered that they are standbys.
 pub(super) fn may_have_promised(tick: &mut Tick<'_>) -> Option<Reason> {
     let began_at = *tick.memory.failsafe.began_at.get_or_insert(tick.now);
-    // Without the key no leader counts on promises.
-    let others = named(tick).into_iter().flatten().filter(|(name, _)| **name != tick.seen.me.name);
-    let others: Vec<(MemberName, String)> = others.map(|(name, url)| (name.clone(), url.clone())).collect();
     let until = began_at + tick.seen.settings.ttl.max(tick.memory.store.keys.ttl);
-    let is_standby = |(name, _): &(MemberName, String)| {
-        tick.answer_of(name).is_some_and(|answer| answer.reachable && answer.in_recovery)
-    };
-    if tick.memory.failsafe.is_free || until <= tick.now || others.iter().all(is_standby) {
+    if tick.memory.failsafe.is_free || until <= tick.now || named_are_standbys(tick) {
         tick.memory.failsafe.is_free = true;
         return None;
     }
-    peers::ask_again(tick, others, false);
     tick.wake_at(until, WaitingOn::Members);
     Some(Reason::MayHavePromised)
+}
+
+/// Whether all other members that the key names have answered that they are standbys: a leader that goes on without
+/// etcd would be one of them, and without the key there is none. Asks them otherwise.
+fn named_are_standbys(tick: &mut Tick<'_>) -> bool {
+    let others = named(tick).into_iter().flatten().filter(|(name, _)| **name != tick.seen.me.name);
+    let others: Vec<(MemberName, String)> = others.map(|(name, url)| (name.clone(), url.clone())).collect();
+    let is_standby = |(name, _): &(MemberName, String)| {
+        tick.answer_of(name).is_some_and(|answer| answer.reachable && answer.in_recovery)
+    };
+    let all = others.iter().all(is_standby);
+    if !all {
+        peers::ask_again(tick, others, false);
+    }
+    all
 }
 
 /// Keeps the key true while I lead, and the question to its members.

@@ -30,6 +30,7 @@ mod name;
 mod nearest;
 mod no_data_reason;
 mod observation;
+mod password;
 mod peer;
 mod pod;
 mod postgres;
@@ -75,6 +76,7 @@ pub use name::{MemberName, NameError, slot_name};
 pub use nearest::nearest;
 pub use no_data_reason::NoDataReason;
 pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, RunningJob, View, WriteFacts};
+pub use password::{FirstPassword, KnownPassword};
 pub use peer::{PeerAnswer, PeerIdentity, SessionId};
 pub use pod::{PodEnd, PodFacts, PodFailure, PodNames, PodRole, PodTask, PodTrouble, PrimaryRoute};
 pub use postgres::{

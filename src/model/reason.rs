@@ -140,7 +140,8 @@ pub enum Reason {
     MayHavePromised,
     #[error(
         "nobody leads, and the key failsafe does not name this member, so a leader without etcd has not asked it: \
-         another member has to lead. If none of those that it names comes back, delete the key"
+         waiting until another member leads, or all members that it names have answered that they are standbys. If \
+         one of those never comes back, delete the key"
     )]
     NotInFailsafe,
     #[error("nobody leads, but {member} still runs as a primary")]

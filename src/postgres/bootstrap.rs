@@ -23,7 +23,8 @@ use super::process::resolve;
 use super::program::{bare, run, tool};
 use super::script::{self, ScriptCall};
 use super::{
-    Error, RoleCredentials, Setup, access_rules, control, files, init_scripts, restore, session, sql,
+    Error, RoleCredentials, Setup, access_rules, control, files, init_scripts, restore, rotation, session,
+    sql,
 };
 use crate::model::{DataDirectory, SettingsRole};
 use crate::os::child::{self, Child, OnOwnerExit};
@@ -108,6 +109,7 @@ async fn kill_leftovers(setup: &Setup) {
 async fn make(inner: &PostgresInner) -> Result<u64, Error> {
     let (setup, parameters) = (&inner.setup, &inner.parameters());
     let private = Private::new(setup)?;
+    rotation::note(setup)?;
     let (line, within) = match &setup.custom_bootstrap {
         Some(custom) => (restore::restore(inner, custom).await?, None),
         None => {

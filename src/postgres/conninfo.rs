@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use percent_encoding::percent_decode_str;
 
 use super::{RoleCredentials, Setup};
-use crate::model::{FollowTarget, PRIMARY_ONLY};
+use crate::model::{FirstPassword, FollowTarget, PRIMARY_ONLY};
 
 /// The address of another member's Postgres.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -107,22 +107,14 @@ pub(super) fn database(setup: &Setup) -> &str {
     if setup.database.is_empty() { "postgres" } else { &setup.database }
 }
 
-/// The password file for `target`: one line for each host and user.
-pub(super) fn pgpass(setup: &Setup, target: &FollowTarget) -> String {
-    let address = ConninfoAddress::parse(&target.conn_url).unwrap_or_default();
-    pgpass_of_hosts(setup, address.hosts.iter().map(|(host, port)| (host, *port)))
-}
-
-/// The password file for these hosts.
-pub(super) fn pgpass_of_hosts<'a>(
-    setup: &Setup,
-    hosts: impl IntoIterator<Item = (&'a String, u16)>,
-) -> String {
+/// The password file for these hosts: a line for each host, user and password, the `first` password of a user first.
+pub(super) fn pgpass(setup: &Setup, hosts: &[(String, u16)], first: FirstPassword) -> String {
     let users = [Some(&setup.replication), setup.rewind.as_ref(), Some(&setup.superuser)];
     let mut text = String::new();
     for (host, port) in hosts {
         for who in users.into_iter().flatten() {
-            text.push_str(&pgpass_line(host, port, who));
+            let passwords = who.password.known().lines(first);
+            text.extend(passwords.iter().map(|password| pgpass_entry(host, *port, &who.username, password)));
         }
     }
     text
@@ -131,11 +123,11 @@ pub(super) fn pgpass_of_hosts<'a>(
 /// One line of a password file; empty without a password.
 pub(super) fn pgpass_line(host: &str, port: u16, who: &RoleCredentials) -> String {
     let password = who.password.newest();
-    password.map_or(String::new(), |password| pgpass_entry(host, &port.to_string(), &who.username, &password))
+    password.map_or(String::new(), |password| pgpass_entry(host, port, &who.username, &password))
 }
 
 /// One line of a password file.
-pub(super) fn pgpass_entry(host: &str, port: &str, user: &str, password: &str) -> String {
+fn pgpass_entry(host: &str, port: u16, user: &str, password: &str) -> String {
     let escaped = |text: &str| text.replace('\\', r"\\").replace(':', r"\:");
     format!("{}:{port}:*:{}:{}\n", escaped(host), escaped(user), escaped(password))
 }

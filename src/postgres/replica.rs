@@ -75,8 +75,8 @@ async fn make(
     };
     let mut source_spaces = Vec::new();
     if let Some(from) = &order.from {
-        rotation::write_pgpass(setup, from)?;
         source_spaces = clone::source_tablespaces(setup, from).await?;
+        rotation::write_pgpass(setup, from)?;
         if half_made.is_none() {
             archive::save_before_clone(inner, from).await;
         }

@@ -59,7 +59,8 @@ where
 {
     config.connect_timeout(CONNECT_WITHIN);
     let mut refused = None;
-    for password in who.password.tries() {
+    let tries = who.password.known().tries();
+    for password in tries {
         if let Some(password) = &password {
             config.password(password);
         }
@@ -68,7 +69,7 @@ where
             .map_err(|_| Error::Deadline { what: "connecting to postgres", within: CONNECT_WITHIN })?;
         match attempt.map_err(|source| Error::Connect { to: to.to_owned(), source }) {
             Ok((client, connection)) => {
-                who.password.let_in(password.as_ref());
+                who.password.known().let_in(password.as_ref());
                 // Its error reaches the user of the client.
                 tokio::spawn(connection);
                 return Ok(client);

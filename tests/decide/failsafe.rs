@@ -243,9 +243,20 @@ fn a_member_that_the_key_does_not_name_does_not_lead() {
         let mut world = world();
         world.seen.settings.failsafe_mode = mode;
         world.cluster().failsafe = key("b c");
-        nobody_leads(&mut world);
+        world.nobody_leads().receives_nothing();
+        assert_eq!(world.tick().because, Reason::NotInFailsafe);
+        only_c_answers(&mut world);
         assert_eq!(world.tick().because, Reason::NotInFailsafe);
     }
+}
+
+/// A leader that goes on without etcd would be one of the members in the key.
+#[test]
+fn a_member_that_the_key_does_not_name_leads_when_all_that_it_names_are_standbys() {
+    let mut world = world();
+    world.cluster().failsafe = key("b c");
+    nobody_leads(&mut world);
+    assert!(takes(&mut world));
 }
 
 /// It is ahead, and the requested candidate, and will never lead.

@@ -66,6 +66,21 @@ fn each_mutation_stands_in_the_row_of_its_promise() {
     assert!(differ.is_empty(), "chaos/README.md and chaos/src/sim/tests.rs differ in {differ:?}");
 }
 
+/// A mutation that no code reads breaks nothing, and no story can catch it.
+#[test]
+fn each_mutation_is_carried_out() {
+    let (list, tests) = ("chaos/src/sim/mutation.rs", "chaos/src/sim/tests.rs");
+    let is_driver =
+        |file: &&String| file.starts_with("chaos/src/sim/") && ![list, tests].contains(&file.as_str());
+    let drivers: String = files().iter().filter(is_driver).map(|file| read(file)).collect();
+    let text = read(list);
+    let variants: Vec<&str> = text.lines().filter_map(|line| line.trim().strip_suffix(',')).collect();
+    assert!(variants.len() > 40, "the mutations were not found");
+    let is_dead = |name: &&str| !drivers.contains(&format!("Mutation::{name}"));
+    let dead: Vec<&str> = variants.into_iter().filter(is_dead).collect();
+    assert!(dead.is_empty(), "no code carries out {dead:?}");
+}
+
 #[test]
 fn the_guide_has_every_exit_code() {
     let (source, guide) = (codes(&read("src/cli/exit.rs")), codes(&read("deploy/guide/commands.md")));

@@ -54,16 +54,17 @@ pub(crate) fn check(sim: &Sim) {
 }
 
 /// All members that could take the leader key have promised this one not to: those in the key `failsafe`, or those that
-/// were asked, if a store that is no more had it.
+/// were asked, if only a store that is no more had the same key.
 fn is_promised(sim: &Sim, member: usize) -> bool {
     let (world, now) = (sim.world(), sim.now());
     let Some(promises) = world.ledger.memory.promises.get(&member) else { return false };
     let path = world.keys.path("failsafe");
-    let key =
-        world.etcd.store.keys.get(&path).map(|key| serde_json::from_slice::<FailsafeMembers>(&key.value));
+    let memory = &world.ledger.memory;
+    let key = world.etcd.store.keys.get(&path).filter(|key| memory.restored < key.mod_revision);
+    let key = key.map(|key| serde_json::from_slice::<FailsafeMembers>(&key.value));
     let named: Vec<MemberName> = match key {
         Some(key) => key.unwrap_or_default().into_keys().collect(),
-        None if world.ledger.memory.store_lost => promises.keys().cloned().collect(),
+        None if memory.store_lost => promises.keys().cloned().collect(),
         None => return false,
     };
     let me = &world.machines[member].name;

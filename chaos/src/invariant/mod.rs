@@ -18,6 +18,7 @@ pub(crate) mod leased;
 pub(crate) mod loss;
 pub(crate) mod one_job;
 pub(crate) mod one_writer;
+pub(crate) mod roles;
 pub(crate) mod sync_mode;
 pub(crate) mod sync_record;
 pub(crate) mod timelines;
@@ -32,6 +33,8 @@ pub(crate) struct Memory {
     pub(crate) timelines: BTreeMap<u32, usize>,
     /// etcd's store went back in time.
     pub(crate) store_lost: bool,
+    /// To that revision.
+    pub(crate) restored: i64,
     /// Whom an operator wants to lead, whatever is lost, and since when.
     pub(crate) forced: BTreeMap<usize, At>,
     /// Who led when etcd's store went back in time, and when its lease ends.
@@ -69,7 +72,7 @@ pub(crate) fn continued(sim: &Sim, member: usize) {
 
 /// etcd's store goes back in time, or is emptied, now. The leader goes on until its lease ends by what it knows, also
 /// one whose key a generation has deleted that is not settled yet; terms begin anew.
-pub(crate) fn store_lost(sim: &Sim) {
+pub(crate) fn store_lost(sim: &Sim, revision: i64) {
     let mut world = sim.world();
     let world = &mut *world;
     let ends = |lease: i64| Some(world.etcd.store.leases.get(&lease)?.expires);
@@ -89,7 +92,7 @@ pub(crate) fn store_lost(sim: &Sim) {
     memory.left.extend(left);
     memory.go_on.extend(go_on);
     memory.void.extend(world.etcd.store.leases.iter().map(|(lease, held)| (*lease, held.expires)));
-    (memory.term, memory.store_lost) = (0, true);
+    (memory.term, memory.store_lost, memory.restored) = (0, true, revision);
 }
 
 /// A leader has deleted its key.

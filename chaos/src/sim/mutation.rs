@@ -99,6 +99,14 @@ pub(crate) enum Mutation {
     GoesOnAfterAnybody,
     /// The driver does not lock clients out of a primary that starts in place.
     NoLockoutInPlace,
+    /// The driver reports the roles' passwords as set without setting them.
+    RolesUnchanged,
+    /// A standby that is refused goes on with one of its two passwords.
+    OnePassword,
+    /// A supervisor does not read which passwords the one before it had.
+    FormerForgotten,
+    /// The driver drops the creation of the supervisors' own role.
+    OwnRoleDropped,
     /// The driver of the guard reports PostgreSQL as killed without killing it.
     GuardKillDropped,
 }

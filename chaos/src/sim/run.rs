@@ -9,7 +9,7 @@ use super::executor::Executor;
 use super::mutation::Mutation;
 use super::trace::Trace;
 use super::world::{Options, Sim};
-use crate::invariant::{self, healing, sync_mode};
+use crate::invariant::{self, healing, roles, sync_mode};
 use crate::rng::Rng;
 
 /// How long a cluster without faults may take until all is well.
@@ -46,17 +46,9 @@ pub(crate) struct Ended {
 pub(crate) fn run(request: &Request) -> Ended {
     let exec = Executor::new(request.seed);
     let trace = Trace::new(request.trace, request.quiet);
-    let mut options = options(&exec, request.mutation);
-    // Drawn apart, so that the other stories stay as they are.
-    options.settings.failsafe_mode = Rng::new(request.seed ^ 0x5DEE_CE66).permille(500);
-    let sim = Sim::new(exec.clone(), options, trace);
+    let sim = Sim::new(exec.clone(), options(&exec, request.mutation), trace);
     sim.world().ledger.only = request.only.clone();
-    sim.start_etcd();
-    let Options { members, clients, .. } = sim.world().options.clone();
-    (0..members).for_each(|member| sim.start_supervisor(member));
-    (0..clients).for_each(|client| sim.start_client(client));
-    let faults_end = At::seconds(exec.rng(|rng| rng.between(40, 120)));
-    sim.begin_faults(faults_end);
+    let faults_end = begin(&sim, request.seed);
     let (mut healed_at, mut is_asked) = (None, false);
     let asks_in_pause = Rng::new(request.seed).permille(300);
     let mut end = faults_end + HEALS_WITHIN;
@@ -68,6 +60,9 @@ pub(crate) fn run(request: &Request) -> Ended {
         }
         if look_at <= sim.now() {
             look_at = sim.now() + Duration::from_millis(500);
+            if faults_end + CALM_AFTER <= sim.now() {
+                roles::check(&sim);
+            }
             match (missing(&sim), healed_at) {
                 (Some(_), _) => healed_at = None,
                 (None, None) => healed_at = Some(sim.now()),
@@ -108,10 +103,33 @@ pub(crate) fn run(request: &Request) -> Ended {
     ended
 }
 
+/// Starts everything. Returns when all faults end.
+fn begin(sim: &Sim, seed: u64) -> At {
+    // Drawn apart, so that the other stories stay as they are.
+    let (mut failsafe, mut secrets) = (Rng::new(seed ^ 0x5DEE_CE66), Rng::new(seed ^ 0x5EC2_E7A1));
+    let Options { members, clients, secrets_change, settings, .. } = {
+        let mut world = sim.world();
+        world.options.settings.failsafe_mode = failsafe.permille(500);
+        world.options.secrets_change = secrets.permille(300);
+        world.options.made_by_another = secrets.permille(100);
+        world.options.clone()
+    };
+    sim.start_etcd();
+    (0..members).for_each(|member| sim.start_supervisor(member));
+    (0..clients).for_each(|client| sim.start_client(client));
+    let faults_end = At::seconds(sim.exec.rng(|rng| rng.between(40, 120)));
+    sim.begin_faults(faults_end, settings.failsafe_mode && failsafe.permille(150));
+    if secrets_change {
+        sim.begin_secrets(secrets, faults_end);
+    }
+    faults_end
+}
+
 /// What is not well, and the promise that it breaks.
 fn missing(sim: &Sim) -> Option<(&'static str, String)> {
     let healing = healing::missing(sim).map(|missing| ("healing", missing));
-    healing.or_else(|| Some(("sync_mode", sync_mode::missing(sim)?)))
+    let sync_mode = || Some(("sync_mode", sync_mode::missing(sim)?));
+    healing.or_else(sync_mode).or_else(|| Some(("roles", roles::missing(sim)?)))
 }
 
 /// Two seeds in five replicate asynchronously.
@@ -148,5 +166,15 @@ fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
     };
     let wait_for_members = Duration::from_secs(exec.rng(|rng| rng.pick(&[0, 0, 2]).unwrap_or(0)));
     let file_ttl = settings.ttl;
-    Options { members, clients: 2, settings, file_ttl, wait_for_members, bytes_factor: factor, mutation }
+    Options {
+        members,
+        clients: 2,
+        settings,
+        file_ttl,
+        wait_for_members,
+        bytes_factor: factor,
+        made_by_another: false,
+        secrets_change: false,
+        mutation,
+    }
 }

@@ -34,14 +34,16 @@ fn a_seed_tells_the_same_story_twice() {
 fn two_writers_are_seen() {
     is_caught(Mutation::DeadlineTooLate, "one_writer", 20);
     is_caught(Mutation::NoDeadManTimer, "one_writer", 129);
-    is_caught(Mutation::IgnoreUnfenced, "one_writer", 247);
+    is_caught(Mutation::IgnoreUnfenced, "one_writer", 253);
 }
 
 #[test]
 fn two_writers_in_failsafe_mode_are_seen() {
     is_caught(Mutation::MostPromises, "one_writer", 217);
     is_caught(Mutation::PromisesForgotten, "one_writer", 0);
-    is_caught(Mutation::UnlistedLeads, "one_writer", 1430);
+    is_caught(Mutation::UnlistedLeads, "one_writer", 1882);
+    is_caught(Mutation::AnybodyPromises, "one_writer", 8);
+    is_caught(Mutation::PredecessorForgotten, "one_writer", 65);
 }
 
 #[test]
@@ -145,6 +147,14 @@ fn a_view_that_is_never_read_again_is_seen() {
 #[test]
 fn a_synchronous_mode_that_is_not_in_force_is_seen() {
     is_caught(Mutation::NamesNotWritten, "sync_mode", 3);
+}
+
+#[test]
+fn passwords_that_do_not_follow_their_secret_are_seen() {
+    is_caught(Mutation::RolesUnchanged, "roles", 3);
+    is_caught(Mutation::OnePassword, "roles", 8);
+    is_caught(Mutation::FormerForgotten, "roles", 44);
+    is_caught(Mutation::OwnRoleDropped, "roles", 3);
 }
 
 #[test]

@@ -17,6 +17,7 @@ use super::mutation::Mutation;
 use super::network::{Host, Network};
 use super::postgres::Server;
 use super::postgres::disk::Disk;
+use super::postgres::roles::RoleChanges;
 use super::signal::Signal;
 use super::supervisor::Supervisor;
 use super::trace::Trace;
@@ -34,6 +35,10 @@ pub(crate) struct Options {
     pub(crate) wait_for_members: Duration,
     /// Commits are this many times as large.
     pub(crate) bytes_factor: u64,
+    /// The program that made the cluster gave the supervisors no role of their own.
+    pub(crate) made_by_another: bool,
+    /// An operator replaces the password of the roles.
+    pub(crate) secrets_change: bool,
     pub(crate) mutation: Option<Mutation>,
 }
 
@@ -59,6 +64,12 @@ pub(crate) struct Machine {
     pub(crate) changed: Signal,
     pub(crate) guard: GuardPlace,
     pub(crate) supervisor: Option<Supervisor>,
+    /// The number of the password in the file that the supervisor reads.
+    pub(crate) secret: u64,
+    /// The passwords for PostgreSQL's programs, beside the data directory.
+    pub(crate) password_file: Vec<String>,
+    /// Since when each login was refused, at which member, and which password was in force there.
+    pub(crate) refused: Option<(At, usize, Option<String>)>,
 }
 
 /// The whole.
@@ -78,6 +89,9 @@ pub(crate) struct World {
     pub(crate) faults_end: At,
     pub(crate) next_record: u64,
     pub(crate) next_number: i32,
+    /// The number of the newest password.
+    pub(crate) secret: u64,
+    pub(crate) role_changes: RoleChanges,
     pub(crate) trace: Trace,
 }
 
@@ -107,6 +121,9 @@ impl World {
             changed: Signal::default(),
             guard: GuardPlace::default(),
             supervisor: None,
+            secret: 0,
+            password_file: Vec::new(),
+            refused: None,
         };
         let machines = (0..options.members).map(machine).collect();
         World {
@@ -122,6 +139,8 @@ impl World {
             faults_end: At(0),
             next_record: 0,
             next_number: 100,
+            secret: 0,
+            role_changes: RoleChanges::new(),
             trace,
         }
     }

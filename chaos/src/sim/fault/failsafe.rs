@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use crate::sim::clock::At;
 use crate::sim::network::{Host, Resident};
 use crate::sim::world::Sim;
 
@@ -27,36 +28,51 @@ impl Sim {
         }
     }
 
-    /// One member may take its place: it hears of no promise but its own, and was restarted, is mistaken for a
-    /// stranger, or was away for so long that the leader no longer names it.
+    /// The same as among other faults, which seldom leave the leader and its rival the time that it takes.
+    pub(super) async fn leader_is_alone_in_peace(&self, end: At) {
+        if let Some(leader) = self.leader() {
+            self.leader_is_alone(leader, self.ttls(20));
+            self.exec.sleep_until((self.now() + self.ttls(40)).min(end)).await;
+        }
+    }
+
+    /// One member may take its place: it hears of no promise but its own, and was restarted when the lease had ended in
+    /// etcd, is mistaken for a stranger, or was away for so long that the leader no longer names it.
     fn leader_is_alone(&self, leader: usize, lasts: Duration) {
         let members = self.world().options.members;
         let others: Vec<usize> = (0..members).filter(|member| *member != leader).collect();
         let Some(rival) = self.exec.rng(|rng| rng.pick(&others)) else { return };
-        let (kind, tenths) = self.exec.rng(|rng| (rng.below(5), rng.between(2, 10)));
+        let (kind, after, pause) =
+            self.exec.rng(|rng| (rng.below(5), rng.between(11, 14), rng.millis(10, 300)));
+        let both_ways = |a, b| [(Host::Member(a), Host::Member(b)), (Host::Member(b), Host::Member(a))];
         let mut links = self.links_to_etcd(&[leader]);
-        for other in others.iter().filter(|other| **other != rival) {
-            let (rival, other) = (Host::Member(rival), Host::Member(*other));
-            links.extend([(rival, other), (other, rival)]);
-        }
+        let silent = others.iter().filter(|other| **other != rival);
+        links.extend(silent.flat_map(|other| both_ways(rival, *other)));
         self.note(|| {
             format!("fault: {leader} leads alone, and {rival} hears of no other promise, kind {kind}")
         });
-        let (sim, after) = (self.clone(), self.ttls(tenths));
+        let (sim, at_least) = (self.clone(), self.ttls(20));
         self.spawn_environment(async move {
-            if kind == 1 {
-                sim.cut_for(sim.links_to_etcd(&[rival]), sim.ttls(13));
-                sim.exec.sleep(sim.ttls(12)).await;
-            }
-            sim.cut_for(links, lasts);
-            if kind == 2 && sim.now() < sim.world().faults_end {
-                sim.readdress(rival, Resident::Stranger, lasts);
-            }
-            if kind == 3 {
-                sim.exec.sleep(after).await;
-                if sim.now() < sim.world().faults_end {
-                    sim.kill_supervisor(rival);
+            match kind {
+                1 => {
+                    sim.cut_for(sim.links_to_etcd(&[rival]), sim.ttls(13));
+                    sim.exec.sleep(sim.ttls(12)).await;
+                    sim.cut_for(links, lasts);
                 }
+                2 if sim.now() < sim.world().faults_end => {
+                    links.extend(both_ways(leader, rival));
+                    sim.cut_for(links, lasts.max(at_least));
+                    sim.readdress(rival, Resident::Stranger, lasts.max(at_least));
+                }
+                3 => {
+                    sim.cut_for(links, lasts.max(at_least));
+                    sim.exec.sleep(sim.ttls(after)).await;
+                    sim.cut_for(both_ways(leader, rival).to_vec(), sim.ttls(10));
+                    if sim.now() < sim.world().faults_end {
+                        sim.kill_supervisor_for(rival, pause);
+                    }
+                }
+                _ => sim.cut_for(links, lasts),
             }
         });
     }

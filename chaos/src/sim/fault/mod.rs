@@ -17,6 +17,7 @@ mod failsafe;
 mod network;
 mod operator;
 mod process;
+pub(crate) mod secrets;
 mod store;
 
 /// Which family, with how many of a hundred.
@@ -47,8 +48,9 @@ pub(crate) struct FaultState {
 }
 
 impl Sim {
-    /// Faults until then; after it everything is mended.
-    pub(crate) fn begin_faults(&self, end: At) {
+    /// Faults until then; after it everything is mended. `alone`: first etcd is away from the leader, and nothing else
+    /// happens meanwhile.
+    pub(crate) fn begin_faults(&self, end: At, alone: bool) {
         let sim = self.clone();
         self.world().faults_end = end;
         self.spawn_environment(async move {
@@ -63,6 +65,9 @@ impl Sim {
             });
             sim.world().slow_work = slow_work;
             sim.exec.sleep(Duration::from_secs(begins)).await;
+            if alone {
+                sim.leader_is_alone_in_peace(end).await;
+            }
             while sim.now() + Duration::from_millis(100) < end {
                 let pause = sim.exec.rng(|rng| rng.millis(1, 2 * pace_ms));
                 sim.exec.sleep_until((sim.now() + pause).min(end)).await;

@@ -90,7 +90,11 @@ impl Sim {
     }
 
     pub(super) fn kill_supervisor(&self, member: usize) {
-        let (Some(pid), lasts) = (self.supervisor_pid(member), self.lasts()) else { return };
+        self.kill_supervisor_for(member, self.lasts());
+    }
+
+    pub(super) fn kill_supervisor_for(&self, member: usize, lasts: Duration) {
+        let Some(pid) = self.supervisor_pid(member) else { return };
         if self.may_strike_supervisor(member, lasts) {
             self.note(|| format!("fault: {member}: supervisor is killed for {lasts:?}"));
             self.exec.kill(pid);

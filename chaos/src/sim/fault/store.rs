@@ -73,7 +73,7 @@ impl Sim {
 
     /// Every lease that a key hangs on has its whole TTL again.
     fn restore(&self, revision: i64) {
-        invariant::store_lost(self);
+        invariant::store_lost(self, revision);
         let now = self.now();
         let mut world = self.world();
         let ttl = world.options.settings.ttl;

@@ -7,6 +7,7 @@ use matriarch::model::ControlState;
 use super::Phase;
 use super::disk::{Data, Disk, Wal};
 use super::life::CHECKPOINT_BYTES;
+use super::roles::RoleChange;
 use crate::invariant::last_copy;
 use crate::sim::mutation::Mutation;
 use crate::sim::network::Host;
@@ -29,7 +30,7 @@ impl Sim {
     }
 
     /// initdb; gives the system identifier.
-    pub(crate) async fn initdb(&self, member: usize) -> Result<u64, String> {
+    pub(crate) async fn initdb(&self, member: usize, password: String) -> Result<u64, String> {
         self.must_be_down(member)?;
         self.world().machines[member].disk.data = Data::HalfMade("bootstrap");
         self.works(200, 1500).await;
@@ -48,6 +49,10 @@ impl Sim {
         disk.checkpoint = disk.flushed - CHECKPOINT_BYTES;
         disk.control = ControlState::ShutDown;
         disk.data = Data::Ready;
+        world.role_changes.push((world.next_record, RoleChange::Password(password)));
+        if !world.options.made_by_another {
+            world.role_changes.push((world.next_record, RoleChange::OwnRole));
+        }
         Ok(disk.system_id)
     }
 
@@ -104,6 +109,7 @@ impl Sim {
     async fn copy_from(&self, member: usize, source: usize) -> Result<Disk, String> {
         let (here, there) = (Host::Member(member), Host::Member(source));
         let pid = self.server_pid(source).ok_or("the source is down")?;
+        self.log_in(member, source)?;
         for _ in 0..self.exec.rng(|rng| rng.between(3, 12)) {
             self.works(30, 180).await;
             let up = self.world().network.connects(here, there);
@@ -172,6 +178,7 @@ impl Sim {
             self.crash_recovery(member).await?;
         }
         self.works(20, 200).await;
+        self.log_in(member, source)?;
         let fork = {
             let world = self.world();
             let (mine, theirs) = (&world.machines[member].disk, &world.machines[source].disk);

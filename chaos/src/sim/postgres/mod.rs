@@ -20,6 +20,7 @@ pub(crate) mod continued;
 pub(crate) mod disk;
 pub(crate) mod life;
 pub(crate) mod mend;
+pub(crate) mod roles;
 pub(crate) mod stream;
 pub(crate) mod sync;
 

@@ -79,6 +79,9 @@ impl Sim {
             // And for WAL from the beginning of a segment on, also where it has some of it.
             (disk.wal.timeline_at(disk.flushed), disk.flushed - disk.flushed % SEGMENT_BYTES)
         };
+        if self.log_in(member, source).is_err() {
+            return;
+        }
         let data: Channel<Batch> = Channel::open(self, there, here, changed.clone());
         let feedback: Channel<Feedback> = Channel::open(self, here, there, source_changed);
         let (sim, to, back) = (self.clone(), data.clone(), feedback.clone());

@@ -114,6 +114,10 @@ impl Cycle {
             }
             self.arrived.push(event);
         }
+        if shared.password_changed.take() {
+            self.take_password();
+            self.arrived.push(MemberEvent::LevelChanged);
+        }
         for (ask, answer) in shared.requests.borrow_mut().drain(..) {
             self.next_request += 1;
             let id = RequestId(self.next_request);
@@ -184,6 +188,7 @@ impl Cycle {
             match mutation {
                 Mutation::TrustRestoredStore => memory.store = StoreSeen::default(),
                 Mutation::PromisesForgotten => memory.failsafe.promise = None,
+                Mutation::PredecessorForgotten => memory.failsafe.is_free = true,
                 Mutation::GoesOnAfterAnybody => go_on_after_anybody(memory, seen, now),
                 _other => {}
             }
@@ -210,7 +215,7 @@ impl Cycle {
             liveness: agent.shared.liveness.borrow().facts(verdict),
             sync_owner: agent.shared.sync_owner.borrow().clone(),
             clients_locked_out: agent.shared.clients_locked_out.get(),
-            access: Default::default(),
+            access: agent.shared.access.borrow().clone(),
             writes: agent.shared.etcd.writes(),
             clone_progress: None,
             shutting_down: agent.shared.shutting_down.get(),

@@ -30,7 +30,8 @@ impl Cycle {
             }
             let reported = !shared.events.borrow().is_empty()
                 || !shared.requests.borrow().is_empty()
-                || !shared.lookers.borrow().is_empty();
+                || !shared.lookers.borrow().is_empty()
+                || shared.password_changed.get();
             if reported {
                 return;
             }

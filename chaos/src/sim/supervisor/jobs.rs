@@ -311,10 +311,13 @@ impl Agent {
         match step {
             // No parameter of the simulated PostgreSQL has a minimum.
             PostgresStep::LowerMinimums => JobAnswer::Done,
-            PostgresStep::Initdb => match sim.initdb(member).await {
-                Ok(system_id) => JobAnswer::SystemId(system_id),
-                Err(why) => JobAnswer::Failed(why),
-            },
+            PostgresStep::Initdb => {
+                self.note_password();
+                match sim.initdb(member, self.newest_password()).await {
+                    Ok(system_id) => JobAnswer::SystemId(system_id),
+                    Err(why) => JobAnswer::Failed(why),
+                }
+            }
             PostgresStep::CopyRemote { .. } => {
                 JobAnswer::Failed("there is nothing outside of the simulated cluster".to_owned())
             }
@@ -325,7 +328,7 @@ impl Agent {
             }
             PostgresStep::Clone { from, .. } => {
                 ended(match from.and_then(|from| index_of(from.name.as_str())) {
-                    Some(source) => sim.clone_from(member, source).await,
+                    Some(source) => self.clone_from(source).await,
                     None => Err("no such member".to_owned()),
                 })
             }
@@ -339,10 +342,13 @@ impl Agent {
                 None => Err("postgres is down".to_owned()),
             }),
             PostgresStep::CrashRecovery => ended(sim.crash_recovery(member).await),
-            PostgresStep::Rewind { from, .. } => ended(match index_of(from.name.as_str()) {
-                Some(source) => sim.rewind(member, source).await,
-                None => Err("no such member".to_owned()),
-            }),
+            PostgresStep::Rewind { from, .. } => {
+                self.write_likeliest_password();
+                ended(match index_of(from.name.as_str()) {
+                    Some(source) => sim.rewind(member, source).await,
+                    None => Err("no such member".to_owned()),
+                })
+            }
         }
     }
 

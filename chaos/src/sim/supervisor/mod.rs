@@ -11,9 +11,10 @@ use std::time::Duration;
 
 use matriarch::core::guard::{Arming, KeepGuard};
 use matriarch::core::member::MemberEvent;
+use matriarch::core::roles::RoleWork;
 use matriarch::model::{
-    Ask, FailsafePlan, JobKind, LeaseFacts, LeaseId, Liveness, LivenessVerdict, Me, MemberRecord, Moment,
-    PostgresFacts, Process, RequestId, StoreMark, SyncOwner, Tags, View,
+    Ask, FailsafePlan, JobKind, KnownPassword, LeaseFacts, LeaseId, Liveness, LivenessVerdict, Me,
+    MemberRecord, Moment, OwnAccess, PostgresFacts, Process, RequestId, StoreMark, SyncOwner, Tags, View,
 };
 
 use self::peers::SCOPE;
@@ -38,6 +39,7 @@ pub(crate) mod observe;
 pub(crate) mod peers;
 pub(crate) mod perform;
 pub(crate) mod probe;
+pub(crate) mod roles;
 pub(crate) mod serial;
 pub(crate) mod starts;
 mod startup;
@@ -96,6 +98,12 @@ pub(crate) struct Shared {
     /// What PostgreSQL's files say of it, or shall say.
     pub(crate) clients_locked_out: Cell<bool>,
     pub(crate) configured: RefCell<configured::Configured>,
+    /// Of the roles that other members and the supervisor use.
+    pub(crate) password: RefCell<KnownPassword>,
+    /// The file has another one.
+    pub(crate) password_changed: Cell<bool>,
+    pub(crate) roles: RefCell<RoleWork>,
+    pub(crate) access: RefCell<OwnAccess>,
     pub(crate) etcd: Client,
 }
 
@@ -199,6 +207,7 @@ impl Sim {
             let disk = &self.world().machines[member].disk;
             (disk.configured.clone(), disk.clients_locked_out)
         };
+        let (password, replaced) = self.recalled_password(member);
         let configured = configured::Configured::recalled(kept);
         let ttl = configured.ttl(self.world().options.file_ttl);
         let shared = Rc::new(Shared {
@@ -234,6 +243,10 @@ impl Sim {
             sync_owner: RefCell::default(),
             clients_locked_out: Cell::new(locked_out),
             configured: RefCell::new(configured),
+            password: RefCell::new(password),
+            password_changed: Cell::default(),
+            roles: RefCell::new(RoleWork::recalled(replaced, true)),
+            access: RefCell::default(),
             etcd: Client::new(self, Host::Member(member)),
         });
         let agent = Agent { sim: self.clone(), shared: shared.clone() };

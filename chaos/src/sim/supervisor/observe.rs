@@ -43,16 +43,25 @@ impl Cycle {
     /// Begins to bring PostgreSQL in line with the newest configuration, where it is not.
     fn prepare(&mut self, look: LookId) {
         self.take_config();
-        let Some(text) = self.outdated_parameters() else {
+        let (parameters, passwords) = (self.outdated_parameters(), self.work_on_roles(look));
+        if parameters.is_none() && passwords.is_none() {
             let answer = LookAnswer::Prepared { changed: false };
             return self.arrived.push(MemberEvent::Answered(look, answer));
-        };
+        }
         let agent = self.agent.clone();
         self.statements.run("parameters", async move {
-            let applied = agent.apply_parameters().await;
-            agent.note_failure("parameters", &applied);
-            agent.shared.configured.borrow_mut().applied.ended(text, applied.is_ok(), agent.now());
-            agent.event(MemberEvent::Answered(look, LookAnswer::Prepared { changed: true }));
+            let changed = parameters.is_some();
+            if let Some(text) = parameters {
+                let applied = agent.apply_parameters().await;
+                agent.note_failure("parameters", &applied);
+                agent.shared.configured.borrow_mut().applied.ended(text, applied.is_ok(), agent.now());
+            }
+            if let Some(due) = passwords
+                && agent.follow_passwords(due).await
+            {
+                agent.shared.roles.borrow_mut().passwords_set(look);
+            }
+            agent.event(MemberEvent::Answered(look, LookAnswer::Prepared { changed }));
         });
     }
 
@@ -93,6 +102,7 @@ impl Agent {
         let takes = self.work_takes(|rng| rng.micros(100, 900));
         self.sleep(takes).await;
         self.sim.until_it_runs(self.member(), number).await?;
+        self.reached();
         let facts = self.sim.world().machines[self.member()].sql_facts(asked_at);
         self.sleep(takes / 2).await;
         if facts.as_ref().is_some_and(SqlFacts::is_primary) {

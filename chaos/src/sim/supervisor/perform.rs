@@ -165,6 +165,7 @@ impl Agent {
         }
         let number = self.sim.world().machines[source].server.as_ref().map(|server| server.number);
         self.sim.until_it_runs(source, number.ok_or("connection refused")?).await?;
+        self.log_in(source)?;
         let world = self.sim.world();
         let machine = &world.machines[source];
         let server = machine.server.as_ref().filter(|server| server.phase != Phase::Starting);

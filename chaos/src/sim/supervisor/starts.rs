@@ -34,6 +34,9 @@ impl Agent {
     ) -> Result<(), String> {
         self.must_be_down()?;
         self.write_files().await?;
+        if follow.is_some() {
+            self.write_likeliest_password();
+        }
         let number = self.sim.launch(self.member(), self.source_of(follow))?;
         self.began(Process::Up { pid: number, since: self.now(), standby_start: true });
         self.wait_until_ready(number, within).await
@@ -47,6 +50,7 @@ impl Agent {
         self.write_file().await?;
         self.write_sync_names();
         self.write_client_lockout();
+        self.note_password();
         self.step().await;
         Ok(())
     }

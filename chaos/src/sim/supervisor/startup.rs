@@ -12,6 +12,7 @@ use super::lease::Keeping;
 use crate::sim::executor::TaskId;
 use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
+use crate::sim::postgres::disk::Data;
 
 impl Agent {
     pub(crate) async fn run(self) {
@@ -20,6 +21,14 @@ impl Agent {
         let (found, predecessors) = self.find_guard().await;
         let (watcher, keeper) = (self.clone(), self.clone());
         self.spawn(async move { watcher.watch_process().await });
+        let ready = self.sim.world().machines[self.member()].disk.data == Data::Ready;
+        if ready {
+            self.note_password();
+        }
+        if self.sim.world().options.secrets_change {
+            let watcher = self.clone();
+            self.spawn(async move { watcher.watch_password().await });
+        }
         self.spawn(async move { keeper.keep_guard(predecessors).await });
         if !self.take_over(found).await {
             // All is left as it was found.

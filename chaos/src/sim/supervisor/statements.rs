@@ -13,7 +13,7 @@ use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
 
 const LOCAL_WITHIN: Duration = Duration::from_secs(3);
-const APPLY_WITHIN: Duration = Duration::from_secs(5);
+pub(super) const APPLY_WITHIN: Duration = Duration::from_secs(5);
 const WRITE_AGAIN_AFTER: Duration = Duration::from_secs(1);
 
 impl Cycle {
@@ -97,7 +97,7 @@ impl Agent {
     }
 
     /// Ends when the server answers.
-    async fn connect(&self, within: Duration) -> Result<(), String> {
+    pub(super) async fn connect(&self, within: Duration) -> Result<(), String> {
         let connected = self.sim.exec.within(within, self.answered()).await;
         connected.unwrap_or_else(|| Err("it took too long".to_owned()))
     }
@@ -121,6 +121,9 @@ impl Agent {
     /// A reload of `primary_conninfo`, and a look whether it is in force.
     async fn follow_local(&self, target: Option<FollowTarget>) -> Result<(), String> {
         self.write_file().await?;
+        if target.is_some() {
+            self.write_likeliest_password();
+        }
         {
             let mut world = self.sim.world();
             let server = world.machines[self.member()].server.as_mut().ok_or("postgres is down")?;
