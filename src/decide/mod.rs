@@ -53,6 +53,7 @@ mod tick;
 mod unfenced;
 
 pub use decision::Decision;
+pub use in_place::restart_begins_as_standby;
 pub use leadership::Leadership;
 pub use ledgers::{
     Ending, FailedRaceRounds, FailsafeLedger, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger,

@@ -82,8 +82,15 @@ async fn a_primary_without_etcd_keeps_its_place_among_members_with_etcd() {
         })
         .await;
     writer.wait_for_more(20, Duration::from_secs(10)).await;
+    let restart_begins_as_standby = async || {
+        let shown = cluster.members[0].get("/patroni").await.map(|answer| answer.json());
+        shown.expect("it answers").get("restart_begins_as_standby").cloned()
+    };
+    assert_eq!(restart_begins_as_standby().await, Some(json!(true)), "no lease of its own");
     proxy.mend();
     let seen = cluster.wait_until_well().await;
+    let again = async || restart_begins_as_standby().await.is_none();
+    cluster.wait_until(Duration::from_secs(10), "m1 can restart in place again", again).await;
     assert_eq!(seen.leader(), Some("m1"));
     assert_eq!((seen.timeline(), cluster.members[0].postmaster()), (cluster.first_timeline, before));
     writer.stop_and_verify(&cluster.members[0]).await;
