@@ -31,6 +31,7 @@ mod memory;
 mod peers;
 mod pod_order;
 mod position;
+mod promised;
 mod publish;
 mod race;
 mod rejoin;
