@@ -51,21 +51,10 @@ impl Tick<'_> {
     fn took_leadership(&mut self, outcome: &Outcome) {
         self.memory.failsafe.may_have_taken =
             matches!(outcome, Outcome::Unknown(_) | Outcome::Failed(_) | Outcome::Cancelled);
-        match outcome {
-            Outcome::Refused(_) => self.retry_in(JobKind::TakeLeadership, REFUSED_AGAIN_AFTER),
-            Outcome::Lost => self.look_anew_at_vacant_key(),
-            Outcome::Done
-            | Outcome::Failed(_)
-            | Outcome::LeaseGone
-            | Outcome::Unknown(_)
-            | Outcome::Cancelled => {}
-        }
-    }
-
-    /// What was read while nobody led may be older than what was written since.
-    fn look_anew_at_vacant_key(&mut self) {
-        if let Some(leaderless) = self.memory.leader_key.vacant_mut() {
-            leaderless.revision = None;
+        match (outcome, self.memory.leader_key.vacant_mut()) {
+            (Outcome::Refused(_), _) => self.retry_in(JobKind::TakeLeadership, REFUSED_AGAIN_AFTER),
+            (Outcome::Lost, Some(leaderless)) => leaderless.revision = None,
+            (_, _) => {}
         }
     }
 
@@ -153,8 +142,6 @@ impl Tick<'_> {
             // The store as seen before belonged to another cluster, if to any.
             Outcome::Done => {
                 self.memory.store = StoreSeen::default();
-                // The key was vacant before `initialize` was written by me: it is looked at anew, as after a lost race.
-                self.look_anew_at_vacant_key();
                 // What a script has made may be a copy, on the timeline of its origin.
                 self.memory.is_new_cluster =
                     !self.in_standby_cluster() && !self.seen.me.scripts.custom_bootstrap;

@@ -167,18 +167,6 @@ fn a_new_cluster_begins_on_timeline_one() {
     assert!(decision.actions.contains(&Action::Start(expected)), "{:?}", decision.actions);
 }
 
-/// `initialize` was written after etcd first showed this member no leader.
-#[test]
-fn the_key_of_a_new_cluster_is_taken_at_once() {
-    let mut world = made();
-    (world.cluster().revision, world.cluster().listed) = (120, 120);
-    let unlocked = world.tick().actions.into_iter().find_map(|action| match action {
-        Action::Start(Job::TakeLeadership { by }) => Some(by.unlocked),
-        _other => None,
-    });
-    assert_eq!(unlocked, Some(120));
-}
-
 /// Its first commits keep the promise of the mode: the names are in its files, and the key names this member, before.
 #[test]
 fn a_new_cluster_in_a_synchronous_mode_is_prepared_before_its_first_start() {
