@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use super::cycle::Cycle;
 use super::{HandOverStatus, Status};
+use crate::decide;
 use crate::model::{DataDirectory, Moment, Observation, SqlFacts};
 use crate::os::clock;
 
@@ -48,6 +49,7 @@ impl Cycle {
             watchdog_failed: seen.watchdog_failed,
             writes_refused: seen.writes.refused.clone(),
             failsafe_active: memory.failsafe.is_active(&seen.lease, now),
+            restart_begins_as_standby: decide::restart_begins_as_standby(memory, seen, now),
             yields: memory.stands_back(now),
             lacks_removed_wal,
             guard: self.fencing.facts().pid,

@@ -54,6 +54,9 @@ pub struct Status {
     pub writes_refused: Option<String>,
     /// Failsafe mode is at work: I lead by the members' promises, or have promised a leader to let it lead on.
     pub failsafe_active: bool,
+    /// I lead, and a restart of my Postgres would begin as a standby: on a new timeline, without the rows of unlogged
+    /// tables.
+    pub restart_begins_as_standby: bool,
     /// I gave the leader key away because I cannot serve, or am too far behind: other members need not wait for me.
     pub yields: bool,
     /// The leader has removed WAL that this standby needs to continue.
@@ -124,6 +127,7 @@ impl Status {
             watchdog_failed: false,
             writes_refused: None,
             failsafe_active: false,
+            restart_begins_as_standby: false,
             yields: false,
             lacks_removed_wal: false,
             guard: None,

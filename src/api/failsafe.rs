@@ -25,14 +25,13 @@ pub(super) async fn post(handle: &Handle, body: &Map<String, Value>) -> Result<H
     };
     let leader = MemberName::new(text("name")?)
         .map_err(|error| HttpAnswer::text(400, format!("`name` is no member's name: {error}")))?;
-    for key in ["conn_url", "api_url"] {
-        text(key)?;
-    }
+    let conn_url = text("conn_url")?.to_owned();
+    text("api_url")?;
     let slots = body.get("slots").and_then(Value::as_object).map(positions).unwrap_or_default();
     let ttl_ms = body.get("ttl_ms").and_then(Value::as_u64);
     let member = body.get("member").and_then(Value::as_str).and_then(|name| MemberName::new(name).ok());
     let asked = body.get("scope").and_then(Value::as_str).map(str::to_owned).zip(member);
-    let reply = handle.ask(Ask::Failsafe(FailsafeQuestion { leader, asked, ttl_ms, slots })).await;
+    let reply = handle.ask(Ask::Failsafe(FailsafeQuestion { leader, conn_url, asked, ttl_ms, slots })).await;
     let sql = handle.status().postgres.answering().map(|sql| sql.lsn()).filter(|lsn| lsn.is_known());
     Ok(answer_of(&reply).with_position(sql))
 }

@@ -114,6 +114,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         watchdog_failed: false,
         writes_refused: None,
         failsafe_active: false,
+        restart_begins_as_standby: false,
         yields: false,
         lacks_removed_wal: false,
         guard: None,

@@ -169,6 +169,9 @@ fn insert_own_fields(body: &mut Map<String, Value>, status: &Status) {
     if let Some(why) = &status.writes_refused {
         body.insert("etcd_writes_refused".into(), why.as_str().into());
     }
+    if status.restart_begins_as_standby {
+        body.insert("restart_begins_as_standby".into(), true.into());
+    }
     if status.yields {
         body.insert("yields_leadership".into(), true.into());
     }

@@ -5,8 +5,9 @@ use serde_json::json;
 
 use super::context::Context;
 use super::error::{CliError, CliResult};
+use super::leadership_change::LeadershipChange;
 use super::selection::{member_name, show};
-use super::switchover::{self, LeadershipChange, Standbys};
+use super::switchover::{self, Standbys};
 use super::target::open;
 use super::ui::Consent;
 use crate::api::wire;

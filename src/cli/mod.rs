@@ -28,6 +28,7 @@ pub mod flush;
 pub mod generate_config;
 pub mod guard;
 pub mod history;
+pub mod leadership_change;
 pub mod links;
 pub mod list;
 pub mod output;

@@ -1,6 +1,7 @@
 //! `restart`: restart the PostgreSQL of members, now or later.
 
 use clap::Args;
+use futures::future::join_all;
 use serde_json::{Map, Value, json};
 
 use super::context::Context;
@@ -56,6 +57,9 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
         context.ui.say("No member has a pending restart");
         return Ok(Exit::Done);
     }
+    if schedule.is_none() && !which.force {
+        warn_of_new_timelines(context, &client, &chosen).await;
+    }
     let when = schedule.as_ref().map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
     let question = format!("Restart PostgreSQL on {} {when}?", chosen_names(&chosen));
     context.ui.consent(&question, Consent::from_force(which.force))?;
@@ -69,6 +73,26 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
     let body = body(args, schedule, pg_version.filter(|version| !version.is_empty()));
     let order = MemberRequest { word: "restart", method: "POST", endpoint: "/restart", body: Some(body) };
     send_each(context, &client, &chosen, &order).await
+}
+
+/// Says which leaders cannot start as the primaries that they were.
+async fn warn_of_new_timelines(context: &Context, client: &Client, chosen: &[Chosen]) {
+    let answers = join_all(chosen.iter().map(|member| client.ask(&member.api_url))).await;
+    for (member, answer) in chosen.iter().zip(answers) {
+        if let Some(warning) = answer.and_then(|body| warning(member.name.as_str(), &body)) {
+            context.ui.say(&warning);
+        }
+    }
+}
+
+/// The warning, if the member's `/patroni` calls for one.
+fn warning(name: &str, body: &Value) -> Option<String> {
+    body.get("restart_begins_as_standby")?.as_bool()?.then(|| {
+        format!(
+            "{name} leads and cannot restart in place now: its PostgreSQL starts as a standby and is promoted on a new \
+             timeline, and unlogged tables are empty then"
+        )
+    })
 }
 
 fn body(args: &RestartArgs, schedule: Option<String>, pg_version: Option<String>) -> Value {
@@ -124,5 +148,12 @@ mod tests {
         assert_eq!(at.as_deref(), Some("2027-01-31T03:00:00Z"));
         assert!(schedule("2027-01-31T04:00").expect("local time").is_some());
         assert!(schedule("tomorrow").is_err());
+    }
+
+    #[test]
+    fn warns_of_a_leader_that_cannot_restart_in_place() {
+        let said = warning("m1", &json!({"role": "primary", "restart_begins_as_standby": true}));
+        assert!(said.expect("a warning").starts_with("m1 leads and cannot restart in place now"));
+        assert_eq!(warning("m1", &json!({"role": "primary"})), None);
     }
 }

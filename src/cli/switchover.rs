@@ -4,11 +4,12 @@ use std::convert::Infallible;
 use std::time::{Duration, Instant};
 
 use clap::Args;
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::leadership_change::{LeadershipChange, write_to_etcd};
 use super::restart::schedule;
 use super::rows::standby_kind;
 use super::selection::{member_name, member_names, show};
@@ -16,7 +17,7 @@ use super::target::open;
 use super::ui::Consent;
 use crate::api::wire::{self, ChangeEnd};
 use crate::client::{Client, ClientError, ORDER_WITHIN, RestAnswer};
-use crate::model::{ClusterView, FailoverRequest, Ineligible, MemberName, StandbyKind, SyncMode, WallTime};
+use crate::model::{ClusterView, Ineligible, MemberName, StandbyKind, SyncMode};
 
 /// The interval between checks while a change of leadership runs.
 const LOOK_EVERY: Duration = Duration::from_millis(200);
@@ -40,21 +41,6 @@ pub struct SwitchoverArgs {
     /// Do not ask for confirmation.
     #[arg(long)]
     force: bool,
-}
-
-/// A requested change of leadership.
-#[derive(Debug)]
-pub struct LeadershipChange {
-    /// Its name.
-    pub word: &'static str,
-    /// The REST endpoint.
-    pub endpoint: &'static str,
-    /// The request's body.
-    pub body: Value,
-    /// The current leader.
-    pub from: Option<String>,
-    /// The next leader.
-    pub to: Option<String>,
 }
 
 /// Runs `switchover`.
@@ -209,8 +195,8 @@ pub async fn perform(
             (ChangeEnd::read(answer.status, &answer.body), format!(" ({})", answer.status))
         }
         (Err(error @ ClientError::Silent(_)), Some(request)) => {
-            context.ui.say(&format!("{error}: the request is written to etcd, where the leader reads it"));
-            (write_to_etcd(context, client, &request).await?, String::new())
+            context.ui.say(&format!("{error}: the request is written to etcd, where the members read it"));
+            (write_to_etcd(context, client, &change, &request).await?, String::new())
         }
         (Err(error), _) => return Err(error.into()),
     };
@@ -231,36 +217,6 @@ pub async fn perform(
     };
     show(context, client, &client.view().await?)?;
     Ok(exit)
-}
-
-impl LeadershipChange {
-    /// The request for the key in etcd; only for a switchover. It names the leader, so that it is void once that leader
-    /// has given up leadership on another request.
-    fn in_etcd(&self) -> Option<FailoverRequest> {
-        let name = |name: &Option<String>| name.as_ref().and_then(|name| MemberName::new(name).ok());
-        let at = self.body.get("scheduled_at").and_then(Value::as_str);
-        let at = at.map(|at| at.parse::<jiff::Timestamp>().map(|at| WallTime(at.as_millisecond())));
-        let request = FailoverRequest {
-            leader: name(&self.from),
-            candidate: name(&self.to),
-            scheduled_at: at.transpose().ok()?,
-            ..FailoverRequest::default()
-        };
-        (self.endpoint == "/switchover" && request.leader.is_some()).then_some(request)
-    }
-}
-
-async fn write_to_etcd(
-    context: &Context,
-    client: &Client,
-    request: &FailoverRequest,
-) -> Result<ChangeEnd, ClientError> {
-    if !client.request_failover(request).await? {
-        context.ui.say("there is a request in etcd already, and nothing was written");
-    } else if request.scheduled_at.is_some() {
-        return Ok(ChangeEnd::Accepted);
-    }
-    Ok(ChangeEnd::Unknown)
 }
 
 /// The member that was asked stopped waiting, and the change continues: etcd shows its result.
@@ -358,23 +314,11 @@ mod tests {
         let change = |from: Option<&str>| LeadershipChange {
             word: "Failover",
             endpoint: "/failover",
-            body: Value::Null,
+            body: json!({}),
             from: from.map(str::to_owned),
             to: Some("m2".into()),
         };
         assert_eq!(member_to_ask(&view, &change(Some("m1"))).as_deref(), Some("http://m1/patroni"));
         assert_eq!(member_to_ask(&view, &change(None)).as_deref(), Some("http://m2/patroni"));
-        assert_eq!(change(Some("m1")).in_etcd(), None, "a failover has to reach a member");
-    }
-
-    #[test]
-    fn a_switchover_in_etcd_names_the_leader() {
-        let body =
-            json!({"leader": "m1", "candidate": null, "scheduled_at": "2026-11-22T21:52:27.031+00:00"});
-        let from = Some("m1".to_owned());
-        let change = LeadershipChange { word: "Switchover", endpoint: "/switchover", body, from, to: None };
-        let request = change.in_etcd().expect("it can be written");
-        assert_eq!(request.leader.as_ref().map(MemberName::as_str), Some("m1"));
-        assert_eq!((request.candidate, request.scheduled_at), (None, Some(WallTime(1_795_384_347_031))));
     }
 }

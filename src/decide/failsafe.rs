@@ -31,8 +31,8 @@ pub(super) fn reply(tick: &mut Tick<'_>, leadership: &Leadership, question: &Fai
     let asked = question.ttl_ms.map_or(Duration::ZERO, Duration::from_millis).min(LONGEST_TTL);
     let until = tick.now + asked.max(tick.seen.settings.ttl);
     let longest = tick.memory.failsafe.promise.as_ref().map_or(until, |before| before.until.max(until));
-    let slots = question.slots.clone();
-    tick.memory.failsafe.promise = Some(Promise { leader: question.leader.clone(), until: longest, slots });
+    let FailsafeQuestion { leader, conn_url, slots, .. } = question.clone();
+    tick.memory.failsafe.promise = Some(Promise { leader, conn_url, until: longest, slots });
     Reply::Promised
 }
 

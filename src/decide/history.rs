@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::memory::{Asked, Following};
-use super::tick::Tick;
+use super::tick::{PROMISED_TERM, Tick};
 use crate::model::{Action, Branch, Divergence, LeaderBranch, LeaderKey, Moment, Reason};
 
 /// A leader that tells nothing is asked again after this.
@@ -60,7 +60,7 @@ fn needs_slot(tick: &Tick<'_>, leader: &LeaderKey) -> bool {
 }
 
 /// What the leader said before it was left may be of another history.
-fn left_at(tick: &Tick<'_>) -> Moment {
+pub(super) fn left_at(tick: &Tick<'_>) -> Moment {
     match tick.memory.following {
         Some(Following::Nobody { since }) => since,
         Some(Following::Source { .. }) | None => Moment::default(),
@@ -90,9 +90,10 @@ pub(super) fn told(
     None
 }
 
-/// Since when it leads. The remote primary of a standby cluster leads elsewhere.
+/// Since when it leads. The remote primary of a standby cluster leads elsewhere, and a term that goes on by promises
+/// began long ago.
 fn led_since(tick: &Tick<'_>, leader: &LeaderKey) -> Moment {
-    if tick.is_remote(&leader.name) {
+    if tick.is_remote(&leader.name) || leader.term == PROMISED_TERM {
         return Moment::default();
     }
     let led_since = tick.memory.led_since.filter(|(term, _)| *term == leader.term);

@@ -7,10 +7,10 @@
 
 use std::time::Duration;
 
-use super::memory::Served;
+use super::memory::{Memory, Served};
 use super::tick::Tick;
 use super::{attach, demote, failsafe, race, store, sync, unfenced};
-use crate::model::{ControlFile, ControlState, Job, Reason, SqlFacts, Term, Timeline};
+use crate::model::{ControlFile, ControlState, Job, Moment, Observation, Reason, SqlFacts, Term, Timeline};
 
 /// I lead, and my PostgreSQL is down: starts it as the primary that it was; false where that is not certain. After a
 /// failed start it is a standby first.
@@ -21,6 +21,17 @@ pub(super) fn start(tick: &mut Tick<'_>, term: Term, control: &ControlFile) -> b
         as_primary(tick, term, control, false);
     }
     starts
+}
+
+/// Whether a restart of this leader would begin as a standby now. Not where this member does not lead a primary.
+pub fn restart_begins_as_standby(memory: &Memory, seen: &Observation, now: Moment) -> bool {
+    let is_primary = seen.postgres.answering().is_some_and(SqlFacts::is_primary);
+    let (Some(term), true, Some(control)) = (seen.lease.leading_at(now), is_primary, seen.postgres.control())
+    else {
+        return false;
+    };
+    let serves = memory.served.as_ref().is_some_and(|served| served.term == term);
+    !serves || !may_start(&mut Tick::new(memory, seen, now), term, control)
 }
 
 /// I lead the cluster that I have made: its first start begins no timeline, either. `None`: it is a start like any

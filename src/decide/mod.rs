@@ -31,6 +31,7 @@ mod memory;
 mod peers;
 mod pod_order;
 mod position;
+mod promised;
 mod publish;
 mod race;
 mod rejoin;
@@ -53,6 +54,7 @@ mod tick;
 mod unfenced;
 
 pub use decision::Decision;
+pub use in_place::restart_begins_as_standby;
 pub use leadership::Leadership;
 pub use ledgers::{
     Ending, FailedRaceRounds, FailsafeLedger, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger,

@@ -6,7 +6,8 @@ use super::ledgers::LeaderKeyPhase;
 use super::position::comparable;
 use super::tick::Tick;
 use super::{
-    attach, bootstrap, eligibility, failsafe, lag, peers, publish, requests, stop, store, sync, unfenced,
+    attach, bootstrap, eligibility, failsafe, lag, peers, promised, publish, requests, stop, store, sync,
+    unfenced,
 };
 use crate::model::{
     Action, ClusterView, FailoverRequest, Job, LeaderKey, Leading, MemberName, OwnFault, PeerAnswer, Reason,
@@ -21,10 +22,10 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 /// My Postgres is a standby and nobody leads.
 pub(super) fn run(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {
     sync::keep_names(tick);
-    if failsafe::standing(tick).is_none() {
-        // Who goes on by a promise has commits to be confirmed.
-        sync::let_go(tick);
-        attach::leave_stale_source(tick, sql);
+    attach::leave_stale_source(tick, sql);
+    match promised::leader(tick) {
+        Some(leader) => promised::follow(tick, &leader),
+        None => sync::let_go(tick),
     }
     requests::advance(tick);
     if let Some(reason) = not_begun(tick) {

@@ -16,6 +16,8 @@ use crate::model::{
 const ANSWER_FRESH: Duration = Duration::from_millis(2500);
 /// The term of the remote primary of a standby cluster: etcd has none for it.
 pub(super) const REMOTE_TERM: Term = Term(-1);
+/// The term of a leader that etcd does not show, and that goes on by the members' promises.
+pub(super) const PROMISED_TERM: Term = Term(-2);
 /// The pause before a requested renewal is requested again.
 const LEASE_SOON: Duration = Duration::from_millis(200);
 
@@ -160,11 +162,19 @@ impl<'a> Tick<'a> {
         if self.is_remote(name) {
             return self.seen.settings.standby_cluster.as_ref()?.remote.clone();
         }
-        let conn_url = self.cluster()?.members.get(name)?.record.conn_url.clone()?;
+        let known = self.cluster()?.members.get(name).and_then(|member| member.record.conn_url.clone());
+        let conn_url = known.or_else(|| self.promised_url(name))?;
         let me = &self.seen.me.name;
         let mine = self.seen.settings.use_slots && self.cluster()?.slot_holder(me) == me;
         let slot = mine.then(|| slot_name(me));
         Some(FollowTarget { name: name.clone(), conn_url, slot })
+    }
+
+    /// The address that a leader has named when it was promised to lead on.
+    fn promised_url(&self, name: &MemberName) -> Option<String> {
+        let promise = self.memory.failsafe.promise.as_ref()?;
+        let counts = promise.leader == *name && self.now < promise.until && !promise.conn_url.is_empty();
+        counts.then(|| promise.conn_url.clone())
     }
 
     /// The recent answer of a member since the leader key is vacant. The spelling of its name does not matter.

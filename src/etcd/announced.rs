@@ -32,7 +32,13 @@ pub(super) struct AnnouncedUrls(Mutex<Vec<String>>);
 
 impl AnnouncedUrls {
     pub(super) fn urls(&self) -> Vec<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.beyond(0)
+    }
+
+    /// Those after the first `taken`: none, as a rule.
+    pub(super) fn beyond(&self, taken: usize) -> Vec<String> {
+        let urls = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        urls.get(taken..).unwrap_or_default().to_vec()
     }
 
     fn add(&self, url: String) {

@@ -148,9 +148,9 @@ impl Etcd {
     pub(super) fn endpoints(&self) -> Vec<Arc<Endpoint>> {
         let mut endpoints = self.inner.endpoints.lock().unwrap_or_else(PoisonError::into_inner);
         let taken = endpoints.len() - self.inner.setup.endpoints.len();
-        for url in self.inner.announced.urls().iter().skip(taken) {
+        for url in self.inner.announced.beyond(taken) {
             let index = endpoints.len();
-            endpoints.push(Endpoint::new(index, url));
+            endpoints.push(Endpoint::new(index, &url));
         }
         endpoints.clone()
     }

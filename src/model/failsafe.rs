@@ -37,6 +37,9 @@ pub struct FailsafePlan {
 pub struct FailsafeQuestion {
     /// The leader.
     pub leader: MemberName,
+    /// The address of its PostgreSQL. etcd may have its member key no more.
+    #[serde(default)]
+    pub conn_url: String,
     /// The member that is asked, of this cluster; Patroni does not say it.
     pub asked: Option<(String, MemberName)>,
     /// How long it wants to lead on, in milliseconds; Patroni does not say it, and counts on the `ttl` in force.
@@ -50,6 +53,9 @@ pub struct FailsafeQuestion {
 pub struct Promise {
     /// To this leader.
     pub leader: MemberName,
+    /// The address of its PostgreSQL.
+    #[serde(default)]
+    pub conn_url: String,
     /// Until then.
     pub until: Moment,
     /// The leader's slots.

@@ -1,5 +1,6 @@
 //! WAL that a former primary has not archived: its `archive_command` is run here, before a rewind or a clone discards
-//! that WAL. The new primary archives nothing that it has received, so the archive would have a gap.
+//! that WAL, and before it starts as a standby, which archives nothing and removes it at a checkpoint. The new primary
+//! archives nothing that it has received, so the archive would have a gap.
 //!
 //! **Invariant.** Only WAL of the shared history goes to the archive: whole segments that end before the source left
 //! their timeline. A segment with the fork, or beyond it, has commits that the cluster does not have. A standby that
@@ -23,10 +24,30 @@ use crate::os::error_chain::ErrorChain;
 const SEGMENT_WITHIN: Duration = Duration::from_secs(60);
 /// The limit for all: a member that rejoins is worth more than the rest.
 const ALL_WITHIN: Duration = Duration::from_secs(300);
+/// The limit for one segment before a start as a standby, which waits for nothing else.
+const SEGMENT_BEFORE_START_WITHIN: Duration = Duration::from_secs(10);
 const READY: &str = ".ready";
+
+/// What becomes of WAL that cannot be archived.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum UnarchivedWal {
+    /// A rewind or a clone discards it.
+    Discarded,
+    /// It stays until PostgreSQL removes it, or archives it after a promotion.
+    Kept,
+}
 
 /// Before a clone over the data of a former primary.
 pub(super) async fn save_before_clone(inner: &PostgresInner, source: &FollowTarget) {
+    save_shared_with(inner, source, UnarchivedWal::Discarded).await;
+}
+
+/// Before a former primary starts behind this member, without a rewind.
+pub(super) async fn save_before_start(inner: &PostgresInner, source: &FollowTarget) {
+    save_shared_with(inner, source, UnarchivedWal::Kept).await;
+}
+
+async fn save_shared_with(inner: &PostgresInner, source: &FollowTarget, unarchived: UnarchivedWal) {
     let setup = &inner.setup;
     if waiting(setup).is_empty() {
         return;
@@ -37,43 +58,41 @@ pub(super) async fn save_before_clone(inner: &PostgresInner, source: &FollowTarg
         Ok::<_, Error>((mine.system_id == history.system_id).then_some(history))
     };
     match known.await {
-        Ok(Some(history)) => save(inner, &history).await,
-        Ok(None) => tracing::warn!("WAL of another cluster that was not archived is discarded"),
+        Ok(Some(history)) => save(inner, &history, unarchived).await,
+        Ok(None) => tracing::warn!(?unarchived, "WAL of another cluster was not archived"),
         Err(error) => {
-            tracing::warn!(
-                error = error.chain(),
-                "WAL that was not archived is discarded: its fork is unknown"
-            );
+            tracing::warn!(?unarchived, error = error.chain(), "WAL was not archived: its fork is unknown");
         }
     }
 }
 
 /// Archives the WAL that waits for that and is shared with `source`. Nothing that fails here keeps the member from
 /// rejoining.
-pub(super) async fn save(inner: &PostgresInner, source: &LeaderHistory) {
+pub(super) async fn save(inner: &PostgresInner, source: &LeaderHistory, unarchived: UnarchivedWal) {
     let setup = &inner.setup;
     let names: Vec<String> =
         waiting(setup).into_iter().filter(|name| is_shared(setup, name, &source.branch.history)).collect();
     if names.is_empty() {
         return;
     }
-    let Some(command) = archive_command(inner).await else { return };
+    let Some(command) = archive_command(inner, unarchived).await else { return };
+    let longest = match unarchived {
+        UnarchivedWal::Discarded => SEGMENT_WITHIN,
+        UnarchivedWal::Kept => SEGMENT_BEFORE_START_WITHIN,
+    };
     tracing::info!(files = names.len(), "archiving WAL that was not archived");
     let begun = clock::now();
     for (at, name) in names.iter().enumerate() {
         let left = ALL_WITHIN.saturating_sub(clock::now().since(begun));
-        let within = SEGMENT_WITHIN.min(left);
+        let within = longest.min(left);
         match archive(setup, &command, name, within).await {
             Ok(()) => {}
             Err(error) => {
                 let (error, is_late) = (error.chain(), matches!(error, Error::Deadline { .. }));
-                tracing::warn!(name, error, "WAL was not archived, and is discarded");
-                if is_late {
+                tracing::warn!(?unarchived, name, error, "WAL was not archived");
+                if is_late || unarchived == UnarchivedWal::Kept {
                     let left = names.len() - at - 1;
-                    return tracing::warn!(
-                        left,
-                        "the archive is too slow, and other WAL is discarded as well"
-                    );
+                    return tracing::warn!(left, "the archive is too slow or refuses, and gets no other WAL");
                 }
             }
         }
@@ -119,7 +138,7 @@ fn extent(name: &str, size: u64) -> Option<(Timeline, u64)> {
 }
 
 /// The command of a primary; `None`: nothing is archived, or not by a command.
-async fn archive_command(inner: &PostgresInner) -> Option<String> {
+async fn archive_command(inner: &PostgresInner, unarchived: UnarchivedWal) -> Option<String> {
     let all = inner.configuration.all_parameters();
     let configured = Parameters { role: SettingsRole::Primary, ..all }.in_force().parameters;
     let main = files::main_file(&inner.setup);
@@ -133,7 +152,7 @@ async fn archive_command(inner: &PostgresInner) -> Option<String> {
     let command = value("archive_command").await;
     let is_one = !command.is_empty() && command != "(disabled)";
     if !is_one {
-        tracing::warn!("WAL that was not archived is discarded: there is no archive_command");
+        tracing::warn!(?unarchived, "WAL was not archived: there is no archive_command");
     }
     is_one.then_some(command)
 }

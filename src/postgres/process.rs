@@ -13,7 +13,7 @@ use super::handle::{PostgresInner, Started, Stopped};
 use super::postmaster::LOOK_EVERY;
 use super::program::bare;
 use super::{
-    Error, Parameters, Setup, config_copies, control, files, rewind, slot_copies, sockets, timelines,
+    Error, Parameters, Setup, archive, config_copies, control, files, rewind, slot_copies, sockets, timelines,
 };
 use crate::model::{ControlFile, DataDirectory, FollowTarget, Process, StopMode};
 use crate::os::child::{self, Child, OnOwnerExit};
@@ -82,6 +82,12 @@ pub(super) async fn start_standby(
             "the data here was written with wal_level=minimal: one start without clients raises it"
         );
         rewind::crash_recovery(inner).await?;
+    }
+    if let Some(source) = follow
+        && control.is_of_primary()
+        && !control.is_unfinished_copy()
+    {
+        archive::save_before_start(inner, source).await;
     }
     let parameters = prepare(inner).await?;
     files::write_all(inner, follow)?;

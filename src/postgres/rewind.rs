@@ -6,6 +6,7 @@ use std::os::unix::fs::chown;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::archive::UnarchivedWal;
 use super::control::{DEFAULT_SEGMENT, beside, segment};
 use super::handle::{LeaderHistory, PostgresInner, RewindReport};
 use super::program::{LAST_LINES, bare, configured_value, run, run_to_end, tool};
@@ -66,7 +67,7 @@ pub(super) async fn rewind(
         control = control::read(setup).await?;
     }
     let history = checkpointed_history(setup, target, &control).await?;
-    archive::save(inner, &history).await;
+    archive::save(inner, &history, UnarchivedWal::Discarded).await;
     let report = keep_diverged(setup, &control, fork).await?;
     files::write_main(inner, Some(target))?;
     let source = conninfo::to_member(setup, target, setup.rewind_credentials(), "Matriarch rewind")

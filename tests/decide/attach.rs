@@ -14,7 +14,7 @@ use super::world::{START, World, control, down, leader, name, silent, standby, u
 /// Where the segments end that the copy here has.
 const SEGMENTS_END: u64 = 4096;
 
-fn branch(switches: &[(u32, u64)], timeline: u32, end: Option<u64>) -> Branch {
+pub(super) fn branch(switches: &[(u32, u64)], timeline: u32, end: Option<u64>) -> Branch {
     let switch = |&(timeline, lsn): &(u32, u64)| Switch {
         timeline: Timeline(timeline),
         lsn: Lsn(lsn),
@@ -64,7 +64,7 @@ impl World {
     }
 
     /// It has just told its history.
-    fn tells(&mut self, text: &str, history: Branch) -> &mut World {
+    pub(super) fn tells(&mut self, text: &str, history: Branch) -> &mut World {
         self.seen.leader_branch = Some(LeaderBranch {
             name: name(text),
             asked_at: self.now,

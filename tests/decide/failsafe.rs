@@ -1,6 +1,7 @@
 //! Failsafe mode: a leader without etcd goes on while all members that could take the leader key promise not to.
 
 mod leader;
+mod standby;
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -32,7 +33,14 @@ fn world() -> World {
 }
 
 fn question(from: &str) -> FailsafeQuestion {
-    FailsafeQuestion { leader: name(from), asked: None, ttl_ms: Some(10_000), slots: BTreeMap::new() }
+    let conn_url = format!("postgres://{from}:5432/promised");
+    FailsafeQuestion {
+        leader: name(from),
+        conn_url,
+        asked: None,
+        ttl_ms: Some(10_000),
+        slots: BTreeMap::new(),
+    }
 }
 
 /// The answer to a leader's question.

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use matriarch::decide::restart_begins_as_standby;
 use matriarch::model::{
     Action, ControlFile, ControlState, DataDirectory, Job, JobKind, Leading, LeaseId, Outcome, Process,
     Reason, RunningJob, SyncMode, SyncReason, Term, Timeline,
@@ -75,6 +76,23 @@ fn a_leader_that_is_not_certain_of_its_timeline_starts_as_a_standby() {
         let decision = world.tick();
         assert_eq!(jobs(&decision.actions), [JobKind::StartStandby], "{name}: {}", decision.because);
     }
+}
+
+/// The same, as it is shown before an operator restarts it.
+#[test]
+fn a_leader_shows_whether_a_restart_would_begin_as_a_standby() {
+    let shown = |world: &World| restart_begins_as_standby(&world.memory, &world.seen, world.now);
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000)));
+    assert!(shown(&world), "it has not served yet");
+    world.tick();
+    assert!(!shown(&world));
+    world.later(10).tick();
+    world.seen.lease.promised_until = Some(world.now + Duration::from_secs(60));
+    world.seen.lease.deadline = Some(world.now);
+    assert!(shown(&world), "it leads by the promises of the members");
+    world.postgres(up(standby(1000)));
+    assert!(!shown(&world), "the leader of a standby cluster is a standby anyway");
 }
 
 /// The lease was in doubt while it served: another member may have led since.

@@ -26,6 +26,23 @@ async fn wait_until_named(cluster: &Cluster) {
         .await;
 }
 
+/// The PostgreSQL of a standby dies, and streams from m1 again.
+async fn comes_back(cluster: &Cluster, index: usize) {
+    let standby = &cluster.members[index];
+    let before = standby.postmaster();
+    standby.kill_postmaster();
+    let streams = format!(
+        "SELECT count(*) FROM pg_stat_replication WHERE application_name = '{}' AND state = 'streaming'",
+        standby.name
+    );
+    cluster
+        .wait_until(Duration::from_secs(20), &format!("{} streams again", standby.name), async || {
+            standby.postmaster().is_some_and(|now| Some(now) != before)
+                && cluster.members[0].value(&streams).await == "1"
+        })
+        .await;
+}
+
 /// etcd is down for more than three TTLs. The primary serves throughout, and keeps its PostgreSQL and its timeline.
 #[tokio::test]
 async fn a_primary_serves_while_etcd_is_down() {
@@ -43,6 +60,7 @@ async fn a_primary_serves_while_etcd_is_down() {
         })
         .await;
     assert!(is_active(&cluster, 0).await && is_active(&cluster, 1).await && is_active(&cluster, 2).await);
+    comes_back(&cluster, 1).await;
     writer.wait_for_more(20, Duration::from_secs(10)).await;
     cluster.etcd.start_again().await;
     let seen = cluster.wait_until_well().await;
@@ -81,9 +99,19 @@ async fn a_primary_without_etcd_keeps_its_place_among_members_with_etcd() {
                 && cluster.etcd.get("/service/herd/leader").await.is_none()
         })
         .await;
+    // etcd shows them no leader, and each commit waits for one of them.
+    comes_back(&cluster, 1).await;
+    comes_back(&cluster, 2).await;
     writer.wait_for_more(20, Duration::from_secs(10)).await;
+    let restart_begins_as_standby = async || {
+        let shown = cluster.members[0].get("/patroni").await.map(|answer| answer.json());
+        shown.expect("it answers").get("restart_begins_as_standby").cloned()
+    };
+    assert_eq!(restart_begins_as_standby().await, Some(json!(true)), "no lease of its own");
     proxy.mend();
     let seen = cluster.wait_until_well().await;
+    let again = async || restart_begins_as_standby().await.is_none();
+    cluster.wait_until(Duration::from_secs(10), "m1 can restart in place again", again).await;
     assert_eq!(seen.leader(), Some("m1"));
     assert_eq!((seen.timeline(), cluster.members[0].postmaster()), (cluster.first_timeline, before));
     writer.stop_and_verify(&cluster.members[0]).await;

@@ -44,6 +44,7 @@ mod pause;
 mod pid1;
 mod pods;
 mod postgres;
+mod recovery;
 mod rejoin;
 mod rest_tls;
 mod restart;

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 
-use crate::support::{Cluster, Plan};
+use crate::support::{Cluster, Plan, Proxy};
 
 /// In pause a dead primary is neither started nor replaced; after the pause the cluster recovers on its own.
 #[tokio::test]
@@ -122,4 +122,29 @@ async fn an_operator_confirms_that_a_primary_left_running_is_down() {
     cluster.wait_until_writable(1, Duration::from_secs(30)).await;
     let cleared = |seen: &crate::support::Seen| seen.0.get("unfenced").is_none();
     cluster.wait_for(Duration::from_secs(10), "m1 is named no more", cleared).await;
+}
+
+/// The leader's machine is gone, and the other member's REST interface cannot be reached: the command line writes the
+/// request to etcd.
+#[tokio::test]
+async fn a_failover_reaches_a_member_without_its_rest_interface() {
+    let mut cluster = Plan::new(2).prepare().await;
+    let proxy = Proxy::before(format!("127.0.0.1:{}", cluster.members[1].api)).await;
+    let mut config = cluster.members[1].read_config();
+    config["restapi"]["connect_address"] = json!(proxy.host);
+    cluster.members[1].write_config(&config);
+    cluster.start().await;
+    pause(&cluster).await;
+    proxy.cut();
+    cluster.members[0].kill_all();
+    cluster
+        .wait_until(Duration::from_secs(20), "the leader key has expired", async || {
+            cluster.etcd.get("/service/herd/leader").await.is_none()
+        })
+        .await;
+    let output = cluster.members[1].command(&["failover", "--candidate", "m2", "--force"]).await;
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success(), "{said}\n{}", cluster.story());
+    assert!(said.contains("the request is written to etcd") && said.contains("m2 leads"), "{said}");
+    cluster.wait_until_writable(1, Duration::from_secs(10)).await;
 }

@@ -202,3 +202,29 @@ async fn wal_that_was_not_archived_is_archived_before_it_is_discarded() {
         );
     }
 }
+
+/// The archive command of m1 fails for PostgreSQL, and works while that is down. Nothing is to be rewound after a
+/// switchover: m1 archives what waits before it starts as a standby, which would archive nothing.
+#[tokio::test]
+async fn wal_that_was_not_archived_is_archived_before_a_start_without_a_rewind() {
+    let mut cluster = Plan::new(2).prepare().await;
+    let archive = cluster.place.folder("archive");
+    let command = format!("test ! -e postmaster.pid && cp %p {}/%f", archive.display());
+    for member in &cluster.members {
+        let mut config = member.read_config();
+        let parameters = json!({ "archive_mode": "on", "archive_command": command });
+        crate::support::merge(&mut config, &json!({ "postgresql": { "parameters": parameters } }));
+        member.write_config(&config);
+    }
+    cluster.start().await;
+    cluster.members.iter_mut().for_each(|member| member.expected_errors.push("archive".to_owned()));
+    let segment = cluster.members[0].value("SELECT pg_walfile_name(pg_current_wal_lsn())").await;
+    cluster.members[0].sql("CREATE TABLE s ()").await.expect("m1 leads");
+    cluster.members[0].sql("SELECT pg_switch_wal()").await.expect("m1 leads");
+    assert!(!archive.join(&segment).exists());
+    let answer = cluster.members[0].post("/switchover", &json!({ "leader": "m1", "candidate": "m2" })).await;
+    assert_eq!(answer.status, 200, "{}\n{}", answer.body, cluster.story());
+    cluster.wait_until_well().await;
+    assert!(archive.join(&segment).exists(), "{segment}\n{}", cluster.story());
+    assert!(!cluster.members[0].log_text().contains("rewind"), "{}", cluster.story());
+}

@@ -186,7 +186,8 @@ async fn a_leader_in_failsafe_mode_is_answered() {
     expect(&rig, "POST", "/failsafe", Some(meant), 500, "Running as a leader").await;
     expect(&rig, "POST", "/failsafe", Some(json!({"name": "n1"})), 400, "`conn_url` is missing").await;
     let slots = BTreeMap::from([("x".to_owned(), Lsn(7))]);
-    let patroni = FailsafeQuestion { leader: name("n1"), asked: None, ttl_ms: None, slots };
+    let conn_url = "postgres://a/".to_owned();
+    let patroni = FailsafeQuestion { leader: name("n1"), conn_url, asked: None, ttl_ms: None, slots };
     let asked = Some(("c".to_owned(), name("n2")));
     let matriarch = FailsafeQuestion { asked, ttl_ms: Some(9000), ..patroni.clone() };
     let expected = [patroni.clone(), patroni, matriarch].map(Ask::Failsafe);

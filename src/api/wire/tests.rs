@@ -113,6 +113,14 @@ fn a_watchdog_that_fails_is_shown_to_the_others() {
 }
 
 #[test]
+fn a_leader_that_cannot_restart_in_place_says_so() {
+    let mut status = primary(NOW);
+    assert_eq!(patroni_body(&status).get("restart_begins_as_standby"), None);
+    status.restart_begins_as_standby = true;
+    assert_eq!(patroni_body(&status)["restart_begins_as_standby"], json!(true));
+}
+
+#[test]
 fn a_silent_postgres_has_no_position() {
     let mut status = primary(NOW);
     status.postgres.sql_trouble = Some("timeout".to_owned());

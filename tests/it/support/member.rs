@@ -275,12 +275,8 @@ impl Member {
 
     /// The process of this Postgres with this end of its title: `checkpointer`, `walwriter`.
     pub(crate) fn process(&self, title: &str) -> u32 {
-        let is = |pid: &nix::unistd::Pid| {
-            let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
-            String::from_utf8_lossy(&text).trim_end_matches(['\0', ' ']).ends_with(&format!(": {title}"))
-        };
-        let found = processes::living_in(&self.data()).into_iter().find(is);
-        found.unwrap_or_else(|| panic!("{} has a {title}", self.name)).as_raw() as u32
+        let found = processes::titled(&self.data(), |text| text.ends_with(&format!(": {title}")));
+        found.unwrap_or_else(|| panic!("{} has a {title}", self.name))
     }
 
     /// Stops this standby's Postgres without ending it (SIGSTOP), so that it receives nothing more. Data that the

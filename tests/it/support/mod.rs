@@ -22,7 +22,7 @@ mod member;
 mod patroni;
 mod place;
 mod ports;
-mod processes;
+pub(crate) mod processes;
 mod proxy;
 pub(crate) mod rbac;
 mod sql;

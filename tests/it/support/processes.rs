@@ -17,6 +17,15 @@ pub(crate) fn living_in(folder: &Path) -> Vec<Pid> {
         .collect()
 }
 
+/// The process in `folder` whose title `is` what is looked for.
+pub(crate) fn titled(folder: &Path, is: impl Fn(&str) -> bool) -> Option<u32> {
+    let is = |pid: &Pid| {
+        let text = std::fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        is(String::from_utf8_lossy(&text).trim_end_matches(['\0', ' ']))
+    };
+    living_in(folder).into_iter().find(is).map(|pid| pid.as_raw() as u32)
+}
+
 fn working_directory(pid: i32) -> Option<PathBuf> {
     let link = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
     // The suffix of a folder that was moved or removed under its process.

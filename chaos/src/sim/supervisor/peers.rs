@@ -148,7 +148,9 @@ impl Agent {
             let asked = (self.mutation() != Some(Mutation::AnybodyPromises))
                 .then(|| (SCOPE.to_owned(), name.clone()));
             let ttl_ms = Some(ttl.as_millis() as u64);
-            let question = FailsafeQuestion { leader: leader.clone(), asked, ttl_ms, slots: slots.clone() };
+            let (leader, slots) = (leader.clone(), slots.clone());
+            let conn_url = format!("postgres://{leader}:5432/postgres");
+            let question = FailsafeQuestion { leader, conn_url, asked, ttl_ms, slots };
             Some((name.clone(), self.post_failsafe(index_of(name.as_str())?, question)))
         };
         let asked: Vec<(MemberName, Reply<()>)> = members.iter().filter_map(ask).collect();

@@ -1,0 +1,35 @@
+//! etcd shows no leader, and a member goes on by promises, this one's among them: my standby stays behind it, or comes
+//! behind it again after a restart. Its commits may wait for this.
+//!
+//! Following is no more than that: the promise keeps me from leading, and this changes nothing about it. A member that
+//! was asked after me may have refused, and lead by now. So a source counts only while WAL comes from it. Otherwise it
+//! is left, and taken again only after it has answered that it is a primary, with a history that has all that lies
+//! here.
+
+use super::attach::{self, AttachSource};
+use super::memory::Following;
+use super::tick::{PROMISED_TERM, Tick};
+use super::{failsafe, history};
+use crate::model::{Action, LeaderKey, WaitingOn};
+
+/// Who goes on by my promise.
+pub(super) fn leader(tick: &Tick<'_>) -> Option<LeaderKey> {
+    let promise = failsafe::standing(tick)?;
+    Some(LeaderKey { name: promise.leader.clone(), lease: None, term: PROMISED_TERM })
+}
+
+/// Points a standby without a source at it. A standby whose source went silent has been taken off it before.
+pub(super) fn follow(tick: &mut Tick<'_>, leader: &LeaderKey) {
+    let has_source = !matches!(tick.memory.following, Some(Following::Nobody { .. }));
+    if has_source || tick.follow_target(&leader.name).is_none() {
+        return;
+    }
+    let since = history::left_at(tick);
+    let theirs = history::leader_branch_since(tick, leader, since);
+    tick.wake_in(history::ask_again_in(tick, leader), WaitingOn::Leader);
+    if let Some(theirs) = theirs
+        && let AttachSource::Proved(target) = attach::source(tick, leader, &theirs)
+    {
+        tick.act(Action::Follow(Some(target)));
+    }
+}
