@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, PASSWORD, Place, Plan, binary_in, command_as, python_program};
 
+mod target;
+
 const SOON: Duration = Duration::from_secs(20);
 
 /// One cluster, and the same questions to the stock program and to ours.
