@@ -56,4 +56,5 @@ mod streaming;
 mod switchover;
 mod sync;
 mod sync_interfaces;
+mod tags;
 mod watchdog;
