@@ -13,6 +13,7 @@ mod bootstrap;
 mod by_role;
 mod callbacks;
 mod candidates;
+mod check;
 mod config_dir;
 mod crash;
 mod deploy;
