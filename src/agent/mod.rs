@@ -37,6 +37,7 @@ mod startup;
 mod status;
 mod steps;
 mod store_file;
+mod surroundings;
 mod wiring;
 
 pub use build::{Agent, AgentError};
@@ -45,3 +46,4 @@ pub use log::{flush as flush_log, init as start_log};
 pub use parameter_check::ParameterCheck;
 pub use startup::lock;
 pub use status::{HandOverStatus, Status};
+pub use surroundings::{EtcdAnswers, ask_etcd, data_lacks};

@@ -10,11 +10,13 @@ use std::process::Command;
 use nix::unistd::{AccessFlags, access, geteuid};
 
 use super::error::RunError;
+use crate::agent::data_lacks;
 use crate::config::{Address, Config, Fault, POSTGRES_MAJORS};
+use crate::model::ReplicaMethod;
 
 /// Checks the requirements of a member; returns the major version of PostgreSQL's programs.
 pub(super) fn look(config: &Config) -> Result<u32, RunError> {
-    let major = server_major(config).map_err(RunError::Programs)?;
+    let major = major_of(config, "postgres").map_err(RunError::Programs)?;
     data_major(config, major).map_err(RunError::OtherVersion)?;
     beside_data(config).map_err(|(why, expected)| RunError::BesideData { why, expected })?;
     Ok(major)
@@ -23,11 +25,12 @@ pub(super) fn look(config: &Config) -> Result<u32, RunError> {
 /// All faults that only this machine shows.
 pub(super) fn faults(config: &Config) -> Vec<Fault> {
     let mut faults = Vec::new();
-    match server_major(config) {
+    match major_of(config, "postgres") {
         Err(why) => {
             faults.push(fault("postgresql.bin_dir", why, "name the directory of PostgreSQL 13 to 18"))
         }
         Ok(major) => {
+            faults.extend(other_programs(config, major));
             if let Err(why) = data_major(config, major) {
                 faults.push(fault(
                     "postgresql.data_dir",
@@ -37,6 +40,7 @@ pub(super) fn faults(config: &Config) -> Vec<Fault> {
             }
         }
     }
+    faults.extend(data_fault(config));
     // The check is impossible for another user's configuration.
     let is_mine = |path: &Path| fs::metadata(path).is_ok_and(|metadata| metadata.uid() == geteuid().as_raw());
     if is_mine(&config.postgresql.data_dir)
@@ -119,12 +123,40 @@ fn beside_data(config: &Config) -> Result<(), (String, String)> {
     ))
 }
 
-/// The major version of the configured programs.
+/// The programs that are needed besides the server, each of which has to be of its major version.
+fn other_programs(config: &Config, major: u32) -> Vec<Fault> {
+    let copies = config.postgresql.replica_methods.contains(&ReplicaMethod::Basebackup);
+    let makes = config.bootstrap.as_ref().is_some_and(|bootstrap| bootstrap.custom.is_none());
+    let rewinds = config.postgresql.use_pg_rewind != Some(false);
+    let needed =
+        [("pg_controldata", true), ("initdb", makes), ("pg_basebackup", copies), ("pg_rewind", rewinds)];
+    let trouble = |name: &str| match major_of(config, name) {
+        Ok(of) if of == major => None,
+        Ok(of) => Some(format!("{name} is of PostgreSQL {of}, and the server is PostgreSQL {major}")),
+        Err(why) => Some(why),
+    };
+    let faults = needed.into_iter().filter(|(_, is_needed)| *is_needed).filter_map(|(name, _)| trouble(name));
+    faults.map(|why| fault("postgresql.bin_dir", why, "install all programs of that version there")).collect()
+}
+
+/// Content of the data directory on which no PostgreSQL starts.
+fn data_fault(config: &Config) -> Option<Fault> {
+    let (key, dir) = ("postgresql.data_dir", &config.postgresql.data_dir);
+    let shown = dir.display();
+    if dir.exists() && !dir.is_dir() {
+        return Some(fault(key, format!("{shown} is no directory"), "name a directory"));
+    }
+    let lacks = data_lacks(config)?;
+    let found = format!("{shown} is not empty, and has no {lacks}: it is no data directory of PostgreSQL");
+    Some(fault(key, found, "name an empty directory, or one below this"))
+}
+
+/// The major version of a program.
 ///
 /// # Errors
 /// A sentence with the program and its fault.
-fn server_major(config: &Config) -> Result<u32, String> {
-    let name = config.postgresql.bin_name.get("postgres").map_or("postgres", String::as_str);
+fn major_of(config: &Config, program: &str) -> Result<u32, String> {
+    let name = config.postgresql.bin_name.get(program).map_or(program, String::as_str);
     let program =
         config.postgresql.bin_dir.as_ref().map_or_else(|| PathBuf::from(name), |dir| dir.join(name));
     let shown = program.display();

@@ -15,4 +15,7 @@ pub struct CheckArgs {
     /// Accept ports in use.
     #[arg(short, long)]
     pub ignore_listen_port: bool,
+    /// Do not ask etcd.
+    #[arg(long)]
+    pub ignore_etcd: bool,
 }

@@ -66,7 +66,8 @@ impl PatroniArgs {
         let command = if self.version {
             Command::Version(VersionArgs::default())
         } else if self.validate_config {
-            Command::Check(CheckArgs { file, strict: false, ignore_listen_port: self.ignore_listen_port })
+            let ignore_listen_port = self.ignore_listen_port;
+            Command::Check(CheckArgs { file, strict: false, ignore_listen_port, ignore_etcd: false })
         } else if self.generate_config || self.generate_sample_config {
             let sample = self.generate_sample_config;
             Command::GenerateConfig(GenerateConfigArgs { file, dsn: self.dsn, sample })

@@ -343,7 +343,7 @@ impl Etcd {
         Ok(client)
     }
 
-    async fn open(&self, url: &str) -> Result<Client, EtcdError> {
+    pub(super) async fn open(&self, url: &str) -> Result<Client, EtcdError> {
         let setup = &self.inner.setup;
         let mut options = ConnectOptions::new()
             .with_connect_timeout(CONNECT_TIMEOUT)

@@ -9,6 +9,7 @@
 //!  swap      commits a transaction, hedged                          │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
+//!    reach: whether each endpoint answers
 //!    discovery: the endpoints from DNS, once;  announced: those that etcd's members announce, again and again
 //! ```
 //!
@@ -23,6 +24,7 @@ mod endpoints;
 mod error;
 mod lease;
 mod origin;
+mod reach;
 mod swap;
 mod tls;
 mod view;
@@ -33,5 +35,6 @@ pub use discovery::SrvDomain;
 pub use endpoints::{Etcd, EtcdSetup};
 pub use error::EtcdError;
 pub use lease::{LeaseHooks, LeaseKeeper, PromisingMembers, keep_lease};
+pub use reach::unreachable;
 pub use tls::TlsFiles;
 pub use view::watch;

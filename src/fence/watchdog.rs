@@ -183,8 +183,12 @@ fn is_capable(device: &OwnedFd) -> bool {
     let mut info = WatchdogInfo { options: 0, firmware_version: 0, identity: [0; 32] };
     // SAFETY: the number says that the kernel writes one `watchdog_info`, and `info` is one and lives on.
     let answer = unsafe { libc::ioctl(device.as_raw_fd(), GET_SUPPORT as _, &raw mut info) };
-    let wanted = SETS_TIMEOUT | CLOSES_BY_MAGIC;
-    answer == 0 && info.options & wanted == wanted
+    answer == 0 && has_needed_options(info.options)
+}
+
+fn has_needed_options(options: u32) -> bool {
+    let needed = SETS_TIMEOUT | CLOSES_BY_MAGIC;
+    options & needed == needed
 }
 
 fn set_timeout(device: &OwnedFd, driver: DeviceDriver, seconds: u32) -> Result<(), WatchdogTrouble> {
@@ -200,13 +204,17 @@ fn set_timeout(device: &OwnedFd, driver: DeviceDriver, seconds: u32) -> Result<(
             let mut value = libc::c_int::try_from(seconds).unwrap_or(libc::c_int::MAX);
             // SAFETY: the number says that the kernel reads and writes one int, and `value` is one and lives on.
             let answer = unsafe { libc::ioctl(device.as_raw_fd(), SET_TIMEOUT as _, &raw mut value) };
-            match (answer, u32::try_from(value)) {
-                // The driver returns the timeout that it set.
-                (0, Ok(taken)) if taken <= seconds => Ok(()),
-                (0, Ok(taken)) => Err(WatchdogTrouble::Timeout(taken)),
-                (_, _) => Err(WatchdogTrouble::Incapable),
-            }
+            judge_timeout(answer, value, seconds)
         }
+    }
+}
+
+/// The driver returns the timeout that it set.
+fn judge_timeout(answer: libc::c_int, taken: libc::c_int, wanted: u32) -> Result<(), WatchdogTrouble> {
+    match (answer, u32::try_from(taken)) {
+        (0, Ok(taken)) if taken <= wanted => Ok(()),
+        (0, Ok(taken)) => Err(WatchdogTrouble::Timeout(taken)),
+        (_, _) => Err(WatchdogTrouble::Incapable),
     }
 }
 
@@ -229,6 +237,26 @@ mod tests {
     #[test]
     fn the_numbers_are_those_of_the_kernel() {
         assert_eq!((GET_SUPPORT, SET_TIMEOUT), (0x8028_5700, 0xC004_5706));
+    }
+
+    /// `WDIOF_SETTIMEOUT` and `WDIOF_MAGICCLOSE` of the kernel, and what softdog and a device without them report.
+    #[test]
+    fn only_a_watchdog_that_can_be_timed_and_disarmed_is_used() {
+        for (options, is_usable) in
+            [(0x8180, true), (0x0180, true), (0x0080, false), (0x0100, false), (0, false)]
+        {
+            assert_eq!(has_needed_options(options), is_usable, "{options:#x}");
+        }
+    }
+
+    /// A driver may round. A reset before the deadline is safe; a later one is not.
+    #[test]
+    fn a_timeout_that_the_driver_made_longer_is_refused() {
+        assert_eq!(judge_timeout(0, 15, 15), Ok(()));
+        assert_eq!(judge_timeout(0, 10, 15), Ok(()));
+        assert_eq!(judge_timeout(0, 16, 15), Err(WatchdogTrouble::Timeout(16)));
+        assert_eq!(judge_timeout(-1, 15, 15), Err(WatchdogTrouble::Incapable));
+        assert_eq!(judge_timeout(0, -1, 15), Err(WatchdogTrouble::Incapable));
     }
 
     #[test]

@@ -25,6 +25,9 @@ pub(super) fn beside(data_dir: &Path, suffix: &str) -> PathBuf {
     PathBuf::from(path)
 }
 
+/// The file with the major version.
+const VERSION: &str = "PG_VERSION";
+
 fn marker(setup: &Setup) -> PathBuf {
     beside(&setup.data_dir, ".matriarch-half-made")
 }
@@ -67,12 +70,18 @@ pub(super) async fn look(setup: &Setup) -> (DataDirectory, TimelineHistory) {
     }
 }
 
-/// Whether the directory has content that is neither a database nor an incomplete one. False also when it cannot be
-/// read, since that may pass.
+/// Whether the directory has content that is neither a database nor an incomplete one.
 pub(super) fn is_strange(setup: &Setup) -> bool {
+    lacks(setup) == Some(VERSION)
+}
+
+/// The entry that a directory with content lacks to be a database. `None` for an incomplete one, and for one that
+/// cannot be read, since that may pass.
+pub fn lacks(setup: &Setup) -> Option<&'static str> {
     let unmarked = matches!(marked_by(setup), Ok(None));
     let filled = matches!(is_empty(&setup.data_dir), Ok(false));
-    unmarked && filled && !setup.data_dir.join("PG_VERSION").exists()
+    let missing = |name: &&str| !setup.data_dir.join(name).exists();
+    [VERSION, "pg_wal"].into_iter().filter(|_| unmarked && filled).find(missing)
 }
 
 pub(super) fn inaccessible(error: &Error) -> (DataDirectory, TimelineHistory) {

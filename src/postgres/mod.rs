@@ -75,6 +75,7 @@ mod script;
 mod storage;
 
 pub use adoption::Adoption;
+pub use control::lacks;
 pub use error::Error;
 pub use handle::{CloneStatus, LeaderHistory, Postgres, RewindReport, Started, Stopped};
 pub use judge::{Refused, refused};

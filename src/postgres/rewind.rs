@@ -19,6 +19,10 @@ use crate::os::error_chain::ErrorChain;
 const KEPT_MAX: usize = 5;
 /// The first version of pg_rewind with `--config-file`.
 const FIRST_WITH_CONFIG_FILE: u32 = 15;
+/// How long a rewind waits for the checkpoint of its source: twice the default of `checkpoint_timeout`.
+const CHECKPOINTED_WITHIN: Duration = Duration::from_secs(600);
+/// The interval between looks at the source's control file.
+const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The limit for counting commits, which is optional.
 const COUNT_WITHIN: Duration = Duration::from_secs(60);
 
@@ -91,9 +95,37 @@ pub(super) async fn rewind(
     Ok(report)
 }
 
-/// The source's history. Until its first checkpoint after a promotion its control file has the one before, and
-/// pg_rewind would find nothing to do.
+/// The source's history, once its control file has it too. Until its first checkpoint after a promotion that file has
+/// the timeline before, and pg_rewind would find nothing to do. A leader of this version says when the checkpoint is
+/// done; other versions, and the remote primary of a standby cluster, do not.
 async fn checkpointed_history(
+    setup: &Setup,
+    target: &FollowTarget,
+    mine: &ControlFile,
+) -> Result<LeaderHistory, Error> {
+    let mut ordered = false;
+    let wait = async {
+        loop {
+            let history = history_of_source(setup, target, mine).await?;
+            if history.in_recovery || history.checkpoint_timeline == history.branch.timeline {
+                return Ok(history);
+            }
+            if ordered {
+                tokio::time::sleep(LOOK_AGAIN).await;
+            } else if let Err(error) = sql::remote_checkpoint(setup, target).await {
+                // Not every user may order it. The one that follows a promotion by itself does as well.
+                tracing::info!(error = error.chain(), "rewind: waiting for a checkpoint of {}", target.name);
+            }
+            ordered = true;
+        }
+    };
+    let unfinished = || {
+        Error::Unfit(format!("rewind: {} has not finished its checkpoint after its promotion", target.name))
+    };
+    tokio::time::timeout(CHECKPOINTED_WITHIN, wait).await.unwrap_or_else(|_| Err(unfinished()))
+}
+
+async fn history_of_source(
     setup: &Setup,
     target: &FollowTarget,
     mine: &ControlFile,
@@ -103,12 +135,6 @@ async fn checkpointed_history(
         return Err(Error::Unfit(format!(
             "rewind: {} belongs to another cluster: its system identifier is {}, and that of the data here is {}",
             target.name, history.system_id, mine.system_id
-        )));
-    }
-    if !history.in_recovery && history.checkpoint_timeline != history.branch.timeline {
-        return Err(Error::Unfit(format!(
-            "rewind: {} has not finished its checkpoint after its promotion",
-            target.name
         )));
     }
     Ok(history)

@@ -19,6 +19,8 @@ pub(super) const LOOK_WITHIN: Duration = Duration::from_secs(3);
 const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.track=none";
 /// The limit for reading a history file from another member.
 const HISTORY_WITHIN: Duration = Duration::from_secs(10);
+/// How long another member's checkpoint may take before it is looked for in its control file.
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(60);
 
 /// A connection to the local Postgres as the configured superuser, at a host or in a directory of sockets.
 pub(super) async fn at(
@@ -147,6 +149,17 @@ async fn ask_history(setup: &Setup, target: &FollowTarget) -> Result<LeaderHisto
         system_id: row.get::<_, &str>(3).parse().unwrap_or_default(),
         checkpoint_timeline,
     })
+}
+
+/// Orders a checkpoint of another member, which may take long.
+pub(super) async fn remote_checkpoint(setup: &Setup, target: &FollowTarget) -> Result<(), Error> {
+    let what = "order a checkpoint of the source";
+    let order = async {
+        let client = remote(setup, target, setup.rewind_credentials()).await?;
+        client.batch_execute("CHECKPOINT").await.map_err(Error::sql(what))
+    };
+    let done = tokio::time::timeout(CHECKPOINT_WITHIN, order).await;
+    done.map_err(|_| Error::Deadline { what, within: CHECKPOINT_WITHIN })?
 }
 
 /// A tablespace of another member outside its data directory.

@@ -116,3 +116,62 @@ fn a_former_primary_is_not_cloned_in_pause() {
         assert_eq!(starts(&decision, JobKind::Clone), !pause, "{decision:?}");
     }
 }
+
+/// `remove_data_directory_on_rewind_failure`: when pg_rewind has failed as often as it is tried, the member is cloned.
+/// Without the setting, and in pause, its data stays.
+#[test]
+fn a_failed_rewind_is_followed_by_a_clone_where_that_is_allowed() {
+    for (allowed, pause, clones) in [(true, false, true), (false, false, false), (true, true, false)] {
+        let mut parted = Parted::down(ControlState::ShutDown);
+        let settings = &mut parted.world.seen.settings;
+        settings.remove_data_directory_on_rewind_failure = allowed;
+        settings.pause = pause;
+        parted.world.memory.demoted = true;
+        parted.tick(0);
+        for _ in 0..3 {
+            let decision = parted.tick(60_000);
+            assert!(starts(&decision, JobKind::Rewind) && !starts(&decision, JobKind::Clone), "{decision:?}");
+            parted.world.ends(JobKind::Rewind, Outcome::Failed("could not open file".to_owned()));
+            parted.tick(0);
+        }
+        let decision = parted.tick(0);
+        let because = match clones {
+            true => Reason::Recloning { leader: name("b") },
+            false => Reason::CannotRejoin { leader: name("b"), obstacle: Obstacle::Rewind },
+        };
+        assert_eq!(
+            (&decision.because, starts(&decision, JobKind::Clone)),
+            (&because, clones),
+            "{decision:?}"
+        );
+    }
+}
+
+/// Where pg_rewind is not possible, `remove_data_directory_on_rewind_failure` alone allows nothing.
+#[test]
+fn without_pg_rewind_the_setting_for_its_failure_allows_no_clone() {
+    let mut parted = Parted::down(ControlState::ShutDown);
+    parted.world.seen.settings.use_pg_rewind = false;
+    parted.world.seen.settings.remove_data_directory_on_rewind_failure = true;
+    let decision = parted.tick(100);
+    let stuck = Reason::CannotRejoin { leader: name("b"), obstacle: Obstacle::NoRewind };
+    assert_eq!(decision.because, stuck);
+    assert!(!starts(&decision, JobKind::Clone), "{decision:?}");
+}
+
+/// A leader of this version says that its checkpoint after its promotion is not done: pg_rewind would find nothing to
+/// do.
+#[test]
+fn a_rewind_waits_for_the_checkpoint_that_the_leader_announces() {
+    let mut parted = Parted::down(ControlState::ShutDown);
+    let record = |parted: &mut Parted, done: Option<bool>| {
+        let b = parted.world.cluster().members.get_mut(&name("b")).expect("it is there");
+        b.record.checkpoint_after_promote = done;
+    };
+    record(&mut parted, Some(false));
+    let decision = parted.tick(100);
+    assert_eq!(decision.because, Reason::AwaitingCheckpoint { leader: name("b") });
+    assert!(!starts(&decision, JobKind::Rewind), "{decision:?}");
+    record(&mut parted, None);
+    assert!(starts(&parted.tick(100), JobKind::Rewind));
+}

@@ -8,6 +8,8 @@ use serde_json::json;
 
 use super::world::{World, down, name, primary, standby, up};
 
+mod candidates;
+
 /// The content of the key while no other member has written it.
 const REVISION: i64 = 77;
 

@@ -9,6 +9,8 @@ use serde_json::{Value, json};
 
 use crate::support::{Cluster, PASSWORD, Place, Plan, binary_in, command_as, python_program};
 
+mod target;
+
 const SOON: Duration = Duration::from_secs(20);
 
 /// One cluster, and the same questions to the stock program and to ours.
@@ -197,7 +199,7 @@ async fn the_link_named_patroni_runs_checks_and_generates() {
     assert_eq!(config["postgresql"]["data_dir"], json!(member.data()), "{text}");
     assert_eq!(config["postgresql"]["authentication"]["superuser"]["password"], PASSWORD, "{text}");
     assert_eq!(config["postgresql"]["pg_hba"].as_array().map(Vec::len), Some(3), "{text}");
-    let checked = member.binary(&["check", &generated.to_string_lossy()]).await;
+    let checked = member.binary(&["check", "--ignore-etcd", &generated.to_string_lossy()]).await;
     assert!(checked.status.success(), "{checked:?}\n{text}");
 
     let validate = async |words: &[&str]| {

@@ -24,6 +24,7 @@ mod judge;
 mod layout;
 mod replica;
 mod restore;
+mod rewind;
 mod slots;
 
 use herd::{Herd, order};
@@ -246,33 +247,6 @@ async fn an_interrupted_clone_is_redone() {
         .expect("clone");
     start(&member, Some(&leader)).await;
     facts_until(&member, "streaming", streams).await;
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_diverged_primary_is_rewound() {
-    let herd = Herd::new("rewind");
-    let old = herd.primary("a").await;
-    let new = herd.standby("b", &old).await;
-    facts_until(&new, "streaming", streams).await;
-    promote(&new).await;
-    new.checkpoint(SOON).await.expect("checkpoint");
-    let session = client(&old).await;
-    session.batch_execute("CREATE TABLE lost AS SELECT 1; INSERT INTO lost VALUES (2)").await.expect("write");
-    client(&new).await.batch_execute("CREATE TABLE kept AS SELECT 1").await.expect("write");
-    kill(Pid::from_raw(pid(&old)), Signal::SIGKILL).expect("kill");
-    down(&old).await;
-    old.crash_recovery().await.expect("crash recovery");
-    let Divergence::Forked { timeline, at } = standby_history(&new, &old).await else { panic!("no fork") };
-    let report = old.rewind(&target(&new), (timeline, at)).await.expect("rewind");
-    assert_eq!(report.commits, Some(1), "both statements were one implicit transaction");
-    assert!(report.kept_in.join("report.json").exists() && report.bytes > 0);
-    assert!(fs::read_dir(&report.kept_in).expect("kept").count() > 1);
-    start(&old, Some(&new)).await;
-    facts_until(&old, "streaming", streams).await;
-    let rows =
-        client(&old).await.query("SELECT relname FROM pg_class WHERE relname IN ('lost', 'kept')", &[]).await;
-    let names: Vec<String> = rows.expect("select").iter().map(|row| row.get(0)).collect();
-    assert_eq!(names, ["kept"]);
 }
 
 #[test]

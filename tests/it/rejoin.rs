@@ -1,10 +1,11 @@
 //! The return of a member: by following, by rewind, by a new clone.
 
+use std::os::unix::fs::PermissionsExt;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Plan};
+use crate::support::{Cluster, Plan, merge};
 
 /// A standby was away while the primary wrote. It follows, with its old data directory.
 #[tokio::test]
@@ -55,6 +56,31 @@ async fn a_diverged_member_rejoins_by_clone_without_pg_rewind() {
     assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
     wait_for_rows(&cluster, 0, "2").await;
     assert_ne!(cluster.members[0].created_at(), created, "a new clone");
+}
+
+/// pg_rewind fails each time, and the operator allows a new clone in that case.
+#[tokio::test]
+async fn a_diverged_member_rejoins_by_clone_after_a_failed_rewind() {
+    let mut cluster = Plan::new(2).prepare().await;
+    let m1 = &cluster.members[0];
+    let program = m1.folder.join("pg_rewind");
+    std::fs::write(&program, "#!/bin/sh\necho no >&2\nexit 1\n").expect("our own place is writable");
+    std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("it is ours");
+    let settings = json!({
+        "bin_name": { "pg_rewind": program }, "remove_data_directory_on_rewind_failure": true,
+    });
+    let mut config = m1.read_config();
+    merge(&mut config, &json!({ "postgresql": settings }));
+    m1.write_config(&config);
+    cluster.start().await;
+    let created = cluster.members[0].created_at();
+    let successor = diverge(&mut cluster).await;
+    cluster.members[0].start();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+    wait_for_rows(&cluster, 0, "2").await;
+    assert_ne!(cluster.members[0].created_at(), created, "a new clone");
+    assert!(cluster.members[0].log_text().contains("pg_rewind"), "{}", cluster.story());
 }
 
 /// A standby was away for longer than the primary keeps WAL for it. It serves readers that accept any age, reports that
@@ -170,7 +196,7 @@ async fn wal_that_was_not_archived_is_archived_before_it_is_discarded() {
         for member in &cluster.members {
             let mut config = member.read_config();
             let parameters = json!({ "archive_mode": "on", "archive_command": command });
-            crate::support::merge(&mut config, &json!({ "postgresql": { "parameters": parameters } }));
+            merge(&mut config, &json!({ "postgresql": { "parameters": parameters } }));
             member.write_config(&config);
         }
         cluster.start().await;

@@ -6,6 +6,8 @@ use serde_json::json;
 
 use crate::support::{Cluster, Plan};
 
+mod failover;
+
 /// Barman's slot and others on the primary; then another member leads. Unused slots that would retain WAL for ever are
 /// dropped, and slots that a setting names stay. Until then a metric shows how much WAL each retains.
 #[tokio::test]

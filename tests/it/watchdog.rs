@@ -89,6 +89,33 @@ async fn the_watchdog_is_timed_pinged_and_closed() {
     assert!(pings.is_some_and(|pings| pings.iter().all(|seconds| ALLOWED.contains(seconds))), "{text:?}");
 }
 
+/// A changed `ttl` changes its timeout, in both directions.
+#[tokio::test]
+async fn the_watchdog_follows_a_changed_ttl() {
+    let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
+    require(&cluster.members[0]);
+    let mut device = Device::of(&cluster.members[0]);
+    cluster.members[0].start();
+    wait_for_leader(&cluster, "m1").await;
+    for (ttl, expected) in [(40, 16..=35), (20, ALLOWED)] {
+        let patched = cluster.members[0].send("PATCH", "/config", Some(&json!({ "ttl": ttl }))).await;
+        assert_eq!(patched.status, 200, "{}", patched.body);
+        let before = device.read().len();
+        // Two pings in a row, so that it is not one from before the change.
+        let follows = async || {
+            let since = pings(&device.read()[before..]);
+            since
+                .last_chunk::<2>()
+                .is_some_and(|last| last.iter().all(|at| expected.contains(at)))
+                .then_some(())
+        };
+        let followed = until(Duration::from_secs(40), follows).await;
+        assert!(followed.is_some(), "{ttl}: {:?}\n{}", device.read(), cluster.story());
+    }
+    assert!(pings(device.read()).iter().all(|seconds| (6..=35).contains(seconds)), "{:?}", device.read());
+    cluster.wait_until_well().await;
+}
+
 /// A guard that replaces a killed one continues with the watchdog.
 #[tokio::test]
 async fn a_replaced_guard_continues_with_the_watchdog() {

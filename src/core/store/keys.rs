@@ -146,6 +146,25 @@ pub(super) fn is_object(text: &str) -> bool {
 }
 
 fn member_record(text: &str) -> MemberRecord {
+    let record = sound_record(text);
+    let conn_url = record.conn_url.clone().or_else(|| conn_url_of_parts(text));
+    MemberRecord { conn_url, ..record }
+}
+
+/// The other form of `conn_url`: `conn_kwargs` with `host` and `port`.
+fn conn_url_of_parts(text: &str) -> Option<String> {
+    let fields: Map<String, Value> = serde_json::from_str(text).ok()?;
+    let parts = fields.get("conn_kwargs")?;
+    let host = parts.get("host")?.as_str()?;
+    let port = parts.get("port").map_or(Some(5432), number)?;
+    Some(if host.contains(':') {
+        format!("postgres://[{host}]:{port}")
+    } else {
+        format!("postgres://{host}:{port}")
+    })
+}
+
+fn sound_record(text: &str) -> MemberRecord {
     if let Ok(record) = serde_json::from_str(text) {
         return record;
     }

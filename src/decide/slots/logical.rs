@@ -13,8 +13,8 @@ use std::time::Duration;
 use super::super::clone::leader_serves;
 use super::super::requests;
 use super::super::tick::Tick;
-use super::reached;
 use super::wanted::{self, WantedSlot};
+use super::{is_in_the_way, reached};
 use crate::model::{
     Action, LeaderKey, LeaderSlots, LeaderSlotsQuestion, LogicalAdvance, LogicalSlotChanges, MemberName,
     SlotFacts, SlotKind, SqlFacts, WaitingOn, slot_name,
@@ -40,7 +40,8 @@ pub(super) fn on_standby(
     wanted: &BTreeMap<String, WantedSlot>,
 ) {
     take_told(tick, leader, sql);
-    let logical = wanted.iter().filter(|(_, slot)| slot.kind != SlotKind::Physical);
+    let is_dropped = |name: &str| sql.slots.get(name).is_some_and(|facts| is_in_the_way(sql, facts));
+    let logical = wanted.iter().filter(|(name, slot)| slot.kind != SlotKind::Physical && !is_dropped(name));
     let (lacking, here): (Vec<_>, Vec<_>) = logical.partition(|(name, slot)| lacks(tick, sql, name, slot));
     let moved = |(name, slot): &(&String, &WantedSlot)| {
         Some(((*name).clone(), advance(sql, slot, sql.slots.get(*name)?)?))

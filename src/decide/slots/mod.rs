@@ -88,7 +88,10 @@ pub(super) fn on_standby(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts
     }
     let wanted = wanted::on_standby(tick);
     let mut changes = changes(tick, sql, &wanted);
-    changes.drop.extend(unused::due(tick, sql, &wanted.keys().cloned().collect(), Duration::ZERO));
+    let in_the_way = in_the_way(tick, sql, &wanted);
+    let asked = wanted.keys().chain(&in_the_way).cloned().collect();
+    changes.drop.extend(unused::due(tick, sql, &asked, Duration::ZERO));
+    changes.drop.extend(in_the_way);
     set(tick, changes);
     logical::on_standby(tick, leader, sql, &wanted);
 }
@@ -155,6 +158,16 @@ fn is_unusable(sql: &SqlFacts, slot: &WantedSlot, facts: &SlotFacts) -> bool {
         || facts.restart.is_none()
         || is_in_the_way(sql, facts)
         || holds_back(slot, facts)
+}
+
+/// The slots of the time when this member led that PostgreSQL 17 is to synchronize from the leader now. The leader does
+/// not publish those, so they are not among the wanted ones, whatever the settings name.
+fn in_the_way(tick: &Tick<'_>, sql: &SqlFacts, wanted: &BTreeMap<String, WantedSlot>) -> Vec<String> {
+    let is_left = |(name, facts): &(&String, &SlotFacts)| {
+        !wanted.contains_key(*name) && is_in_the_way(sql, facts) && may_drop(tick, name, facts)
+    };
+    let left = sql.slots.iter().filter(|_| !tick.seen.settings.pause).filter(is_left);
+    left.map(|(name, _)| name.clone()).collect()
 }
 
 /// PostgreSQL 17 does not synchronize a slot over one of the same name that it did not make itself.

@@ -141,6 +141,46 @@ fn a_slot_on_a_standby_follows_the_leaders() {
     }
 }
 
+/// `failover => true`: PostgreSQL 17 copies such a slot to the standbys, and stops at one of the same name that it did
+/// not make. The leader does not publish it, as its own is a copy from the time before it led.
+#[test]
+fn a_slot_in_the_way_of_postgresqls_synchronization_is_dropped() {
+    let left = || SlotFacts { failover: true, ..decoded_at(800) };
+    let dropped = |change: &dyn Fn(&mut World)| {
+        let mut world = follower();
+        published(&mut world, &[], &[]);
+        with_slots(&mut world, &[("lg", left()), ("own", left())]);
+        change(&mut world);
+        let actions = world.tick().actions;
+        assert_eq!(ordered(&actions), LogicalSlotChanges::default());
+        assert_eq!(asked(&actions).map(|question| question.copy).unwrap_or_default(), Vec::<String>::new());
+        super::set(&actions).1
+    };
+    assert_eq!(dropped(&|_| ()), ["lg", "own"]);
+    assert_eq!(dropped(&|world| published(world, &[("lg", 900)], &[])), ["lg", "own"], "it is published");
+    assert_eq!(dropped(&|world| super::ignored(world, "own")), ["lg"]);
+    assert_eq!(dropped(&|world| world.seen.settings.pause = true), Vec::<String>::new());
+    let synced = |world: &mut World| {
+        let synced = || SlotFacts { synced: true, ..left() };
+        with_slots(world, &[("lg", synced()), ("own", synced())]);
+    };
+    assert_eq!(dropped(&synced), Vec::<String>::new(), "PostgreSQL made it");
+}
+
+/// On the primary they are what PostgreSQL synchronizes: none is dropped, and a permanent one is not made again.
+#[test]
+fn a_primary_keeps_slots_that_postgresql_synchronizes() {
+    let mut world = World::new();
+    world.i_lead().postgres(up(primary(1000)));
+    permanent(&mut world, "lg", decoded());
+    let slot = || SlotFacts { failover: true, ..decoded_at(800) };
+    with_slots(&mut world, &[("b", at(10)), ("c", at(10)), ("lg", slot()), ("own", slot())]);
+    for millis in [0, 10_000_000, 10_000_000] {
+        let actions = world.later(millis).tick().actions;
+        assert_eq!((super::set(&actions).1, ordered(&actions)), (vec![], LogicalSlotChanges::default()));
+    }
+}
+
 /// A slot of the time when this member led may be ahead of the present leader's: its reader would miss changes after
 /// the next failover. One that cannot be moved is of no use, either.
 #[test]

@@ -34,6 +34,23 @@ fn legacy_forms_are_read() {
     assert_eq!(old.status.expect("a status").optime, Some(Lsn(42)));
 }
 
+/// `conn_kwargs` counts where there is no `conn_url`.
+#[test]
+fn host_and_port_stand_for_a_conn_url() {
+    let conn_url = |text: &str| member_record(text).conn_url;
+    for (text, expected) in [
+        (r#"{"conn_kwargs":{"host":"h","port":5433},"state":"running"}"#, Some("postgres://h:5433")),
+        (r#"{"conn_kwargs":{"host":"h","port":"5433"}}"#, Some("postgres://h:5433")),
+        (r#"{"conn_kwargs":{"host":"fe80::1"},"state":7}"#, Some("postgres://[fe80::1]:5432")),
+        (r#"{"conn_kwargs":{"host":"h"},"conn_url":"postgres://other:1/d"}"#, Some("postgres://other:1/d")),
+        (r#"{"conn_kwargs":{"port":5433}}"#, None),
+        (r#"{"conn_kwargs":{"host":"h","port":"x"}}"#, None),
+        (r#"{"conn_kwargs":"h"}"#, None),
+    ] {
+        assert_eq!(conn_url(text).as_deref(), expected, "{text}");
+    }
+}
+
 #[test]
 fn a_status_may_hold_json_in_strings() {
     let text = r#"{"optime":"5","timeline":3,"slots":"{\"a\":7}","retain_slots":"[\"b\"]"}"#;
