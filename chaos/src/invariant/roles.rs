@@ -4,8 +4,8 @@
 use std::time::Duration;
 
 use crate::sim::fault::secrets::password;
-use crate::sim::postgres::Server;
 use crate::sim::postgres::roles::Roles;
+use crate::sim::postgres::{Phase, Server};
 use crate::sim::world::Sim;
 
 /// A standby tries its two passwords in turns. A look and a change of the file come between them.
@@ -29,7 +29,8 @@ pub(crate) fn check(sim: &Sim) {
         let world = sim.world();
         world.machines.iter().find_map(|machine| {
             let (since, source, password) = machine.refused.as_ref()?;
-            let follows = machine.server.as_ref()?.follow.as_ref()?.0 == *source;
+            let server = machine.server.as_ref().filter(|server| server.phase != Phase::Primary)?;
+            let follows = server.follow.as_ref()?.0 == *source;
             let is_in_force = world.machines[*source].roles(&world.role_changes).password == *password;
             let knows = machine.supervisor.as_ref()?.shared.password.borrow().tries().contains(password);
             let stays = follows && is_in_force && knows && *since + LET_IN_WITHIN <= sim.now();
