@@ -12,6 +12,10 @@ use tonic::{Code, Request};
 use tonic_health::pb::HealthCheckRequest;
 use tonic_health::pb::health_check_response::ServingStatus;
 use tonic_health::pb::health_client::HealthClient;
+use tonic_reflection::pb::v1::ServerReflectionRequest;
+use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
+use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
+use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
 use super::{Rig, name, primary, rig, rig_with};
 use crate::agent::HandOverStatus;
@@ -239,7 +243,7 @@ async fn a_watched_status_changes_with_the_member() {
 }
 
 #[tokio::test]
-async fn health_checks_and_unknown_methods() {
+async fn health_checks_answer_and_are_watched() {
     let rig = rig(primary(clock::now())).await;
     let mut health = HealthClient::new(channel(&rig).await);
     let ask = |service: &str| HealthCheckRequest { service: service.to_owned() };
@@ -277,4 +281,30 @@ async fn watchers_are_limited_and_leave_room_for_others() {
     drop(watchers);
     let again = async { while admin.watch_status(watch).await.is_err() {} };
     tokio::time::timeout(Duration::from_secs(20), again).await.expect("the places are free again");
+}
+
+/// The newer reflection, which grpcurl asks first.
+#[tokio::test]
+async fn every_service_and_its_file_is_found_by_reflection() {
+    let rig = rig(primary(clock::now())).await;
+    let mut reflection = ServerReflectionClient::new(channel(&rig).await);
+    let ask = |message| ServerReflectionRequest { host: String::new(), message_request: Some(message) };
+    let questions = [
+        MessageRequest::ListServices(String::new()),
+        MessageRequest::FileContainingSymbol("matriarch.v1.Admin".to_owned()),
+        MessageRequest::FileByFilename("google/protobuf/timestamp.proto".to_owned()),
+    ];
+    let questions = futures::stream::iter(questions.map(ask));
+    let mut answers = reflection.server_reflection_info(questions).await.expect("it answers").into_inner();
+    let mut next = async || {
+        let answer = answers.message().await.expect("no failure").expect("it goes on");
+        answer.message_response.expect("always there")
+    };
+    let MessageResponse::ListServicesResponse(listed) = next().await else { panic!("another answer") };
+    let names: Vec<_> = listed.service.iter().map(|service| service.name.as_str()).collect();
+    assert!(names.contains(&"matriarch.v1.Admin") && names.contains(&"grpc.health.v1.Health"), "{names:?}");
+    for _ in 0..2 {
+        let MessageResponse::FileDescriptorResponse(file) = next().await else { panic!("another answer") };
+        assert_eq!(file.file_descriptor_proto.len(), 1);
+    }
 }
