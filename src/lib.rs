@@ -31,8 +31,8 @@
 //!   at Postgres, a statement and a job run beside it and report back as events. The lease is renewed, Postgres is
 //!   probed, and the guard is supervised, in separate threads that no loop, job or statement can delay. The agent does
 //!   not know the REST interface.
-//! * [`api`]: the REST interface of a member. **Invariant:** it answers from the published [`agent::Status`] and
-//!   changes nothing except through orders to the loop.
+//! * [`api`]: the REST interface of a member, and gRPC in its words. **Invariant:** it answers from the published
+//!   [`agent::Status`] and changes nothing except through orders to the loop. `proto/` has the messages of gRPC.
 //! * [`client`], [`cli`], [`demo`]: a cluster from outside, for programs and at a terminal. **Invariant:** only the
 //!   REST interface and etcd's compare-and-swap change a cluster; the files of `cli` do not import each other in a
 //!   cycle.

@@ -35,7 +35,7 @@ const COLUMNS_MAX: usize = 160;
 
 /// Files that may be longer, with the most lines and the reason. The numbers only ever go down.
 const LONG_FILES: &[(&str, usize, &str)] = &[
-    ("tests/tidy.rs", 482, "all checks with their samples read best in one place"),
+    ("tests/tidy.rs", 481, "all checks with their samples read best in one place"),
     ("tests/it/etcd.rs", 530, "to be split by what it tests"),
 ];
 
@@ -436,8 +436,7 @@ fn every_source_file_is_compiled() {
     let roots = |file: &str| {
         ["src/lib.rs", "src/main.rs", "chaos/src/main.rs", "chaos/src/lib.rs", "tests/it/main.rs"]
             .contains(&file)
-            || file.starts_with("src/bin/")
-            || file.starts_with("chaos/src/bin/")
+            || ["src/bin/", "chaos/src/bin/", "proto/"].iter().any(|root| file.starts_with(root))
             || !(file.contains("src/") || file.starts_with("tests/it/"))
     };
     let known: BTreeSet<&str> = all.iter().map(String::as_str).collect();

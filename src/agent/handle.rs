@@ -72,6 +72,11 @@ impl Handle {
         self.status.borrow().clone()
     }
 
+    /// Every status from now on.
+    pub fn statuses(&self) -> watch::Receiver<Arc<Status>> {
+        self.status.clone()
+    }
+
     /// Waits until the status rests on a query of Postgres no older than `at_most`. When Postgres does not answer, the
     /// status shows that after the loop's own deadline. False: the loop has ended, and only its last status exists.
     pub async fn look(&self, at_most: Duration) -> bool {

@@ -103,6 +103,11 @@ impl HttpAnswer {
         HttpAnswer::text(503, format!("not possible now: {error}"))
     }
 
+    /// The loop does not answer at all.
+    pub(super) fn stuck() -> HttpAnswer {
+        HttpAnswer::text(503, "not possible now: the supervisor's loop does not answer")
+    }
+
     /// All places of a class are taken.
     pub(super) fn too_many(class: RequestClass) -> HttpAnswer {
         HttpAnswer::text(503, format!("not possible now: too many {} at once, try again", class.words()))

@@ -9,14 +9,9 @@ use crate::config;
 use crate::model::json_compact;
 
 /// GET.
-pub(super) async fn get(handle: &Handle) -> HttpAnswer {
-    match cluster::newest(handle).await {
-        Err(error) => HttpAnswer::unavailable(&error),
-        Ok(view) => match wire::config_of(&view) {
-            Some(config) => HttpAnswer::json(200, &Value::Object(config)),
-            None => HttpAnswer::text(502, "the key config is missing or no object"),
-        },
-    }
+pub(super) async fn get(handle: &Handle) -> Result<Map<String, Value>, HttpAnswer> {
+    let view = cluster::newest(handle).await.map_err(|error| HttpAnswer::unavailable(&error))?;
+    wire::config_of(&view).ok_or_else(|| HttpAnswer::text(502, "the key config is missing or no object"))
 }
 
 /// PATCH: merges, and writes only if the key has not changed meanwhile. Without a key it changes the settings in force,
@@ -25,7 +20,7 @@ pub(super) async fn patch(
     handle: &Handle,
     parameter_check: Option<&ParameterCheck>,
     change: Map<String, Value>,
-) -> Result<HttpAnswer, HttpAnswer> {
+) -> Result<WrittenConfig, HttpAnswer> {
     let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     let stored = wire::config_of(&view);
     let (lost, revision) = (stored.is_none(), view.config.as_ref().map_or(0, |key| key.mod_revision));
@@ -51,7 +46,7 @@ pub(super) async fn put(
     handle: &Handle,
     parameter_check: Option<&ParameterCheck>,
     config: Map<String, Value>,
-) -> Result<HttpAnswer, HttpAnswer> {
+) -> Result<WrittenConfig, HttpAnswer> {
     let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     let before = wire::config_of(&view);
     let known = before.clone().unwrap_or_default();
@@ -62,11 +57,22 @@ pub(super) async fn put(
     Ok(written(&known, config))
 }
 
-/// The new value, with warnings about keys without effect.
-fn written(before: &Map<String, Value>, after: Map<String, Value>) -> HttpAnswer {
-    let warnings = config::new_warnings(before, &after);
-    let warnings: Vec<String> = warnings.iter().map(ToString::to_string).collect();
-    HttpAnswer::json(200, &Value::Object(after)).warn(&warnings)
+/// The value after a change.
+pub(super) struct WrittenConfig {
+    pub(super) config: Map<String, Value>,
+    /// New keys without effect.
+    pub(super) warnings: Vec<String>,
+}
+
+impl WrittenConfig {
+    pub(super) fn answer(self) -> HttpAnswer {
+        HttpAnswer::json(200, &Value::Object(self.config)).warn(&self.warnings)
+    }
+}
+
+fn written(before: &Map<String, Value>, config: Map<String, Value>) -> WrittenConfig {
+    let warnings = config::new_warnings(before, &config);
+    WrittenConfig { warnings: warnings.iter().map(ToString::to_string).collect(), config }
 }
 
 /// Refuses a value that members could not use, with all faults.

@@ -10,12 +10,16 @@ use std::time::Duration;
 use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
-use hyper::{HeaderMap, Method, Request};
+use hyper::http::request::Parts;
+use hyper::{HeaderMap, Method, Request, Version};
 use serde_json::{Map, Value};
+use tokio::runtime;
+use tokio::sync::OwnedSemaphorePermit;
 
 use super::answer::HttpAnswer;
 use super::query::Query;
 use super::request_limits::{RequestClass, RequestLimits};
+use super::sentences::answer_of;
 use super::{ApiSetup, access, cluster, config, failsafe, metrics, operate, probes, switchover, wire};
 use crate::agent::{Handle, Status};
 use crate::model::json_spaced;
@@ -29,9 +33,9 @@ const LOOK_AGE_MAX: Duration = Duration::from_millis(200);
 /// The limit for a query that a member waits for.
 const LOOK_WITHIN: Duration = Duration::from_millis(800);
 /// More than any legitimate request: etcd refuses values beyond 1.5 MiB.
-const BODY_BYTES_MAX: usize = 1 << 20;
+pub(super) const BODY_BYTES_MAX: usize = 1 << 20;
 /// The limit for a client to send its body.
-const BODY_WITHIN: Duration = Duration::from_secs(10);
+pub(super) const BODY_WITHIN: Duration = Duration::from_secs(10);
 
 /// The sender of a request.
 #[derive(Clone, Copy, Debug)]
@@ -47,15 +51,17 @@ pub(super) struct Caller {
 
 /// All routes, over one handle to the loop.
 pub(super) struct Routes {
-    handle: Handle,
+    pub(super) handle: Handle,
+    /// Where gRPC calls run.
+    pub(super) calls: runtime::Handle,
     /// The body of health checks, with the status that it was written from.
     body: Mutex<Option<(Arc<Status>, Bytes)>>,
     request_limits: RequestLimits,
 }
 
 impl Routes {
-    pub(super) fn new(handle: Handle) -> Routes {
-        Routes { handle, body: Mutex::default(), request_limits: RequestLimits::new() }
+    pub(super) fn new(handle: Handle, calls: runtime::Handle) -> Routes {
+        Routes { handle, calls, body: Mutex::default(), request_limits: RequestLimits::new() }
     }
 
     /// Answers any request. Never fails: every failure is an answer.
@@ -91,12 +97,14 @@ impl Routes {
         }
     }
 
-    /// 503 when the loop does not answer at all. The loop has its own deadline for etcd, `retry_timeout`, for each of
-    /// the at most two operations of a request.
     async fn patiently(&self, answer: impl Future<Output = HttpAnswer>) -> HttpAnswer {
-        let patience = self.handle.status().settings.retry_timeout * 2 + BODY_WITHIN;
-        let stuck = |_| HttpAnswer::text(503, "not possible now: the supervisor's loop does not answer");
-        tokio::time::timeout(patience, answer).await.unwrap_or_else(stuck)
+        tokio::time::timeout(self.patience(), answer).await.unwrap_or_else(|_| HttpAnswer::stuck())
+    }
+
+    /// How long a request may take until the loop counts as one that does not answer at all. The loop has its own
+    /// deadline for etcd, `retry_timeout`, for each of the at most two operations of a request.
+    pub(super) fn patience(&self) -> Duration {
+        self.handle.status().settings.retry_timeout * 2 + BODY_WITHIN
     }
 
     /// Answers from the published status alone.
@@ -129,7 +137,10 @@ impl Routes {
         match first {
             "cluster" => cluster::cluster(&self.handle).await,
             "history" => cluster::history(&self.handle).await,
-            "config" => config::get(&self.handle).await,
+            "config" => match config::get(&self.handle).await {
+                Ok(config) => HttpAnswer::json(200, &Value::Object(config)),
+                Err(refusal) => refusal,
+            },
             _patroni => HttpAnswer::json(200, &self.patroni_body().await),
         }
     }
@@ -162,47 +173,63 @@ impl Routes {
         setup: &ApiSetup,
     ) -> Result<HttpAnswer, HttpAnswer> {
         let (head, body) = request.into_parts();
-        let status = self.handle.status();
-        let credentials = access::RequestCredentials {
-            caller,
-            authorization: head.headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
-            members_welcome: route != MutatingRoute::Failsafe,
-            is_passed_on: access::is_passed_on(&head.headers),
-        };
-        let place = |class| self.request_limits.take(class).ok_or_else(|| HttpAnswer::too_many(class));
-        if caller.is_local || caller.is_member {
-            access::check(setup, &credentials, status.last_view.as_deref()).await?;
-        } else {
-            // A lookup of names may be necessary: requests from elsewhere wait for it in a class of their own.
-            let _place = place(RequestClass::Access)?;
-            access::check(setup, &credentials, status.last_view.as_deref()).await?;
-        }
-        let _place = place(route.class())?;
+        self.admit(&head.headers, caller, setup, route != MutatingRoute::Failsafe).await?;
+        let _place = self.place(route.class())?;
         let handle = &self.handle;
         match route {
             MutatingRoute::PatchConfig => {
-                config::patch(handle, setup.parameter_check.as_ref(), required(&head.headers, body).await?)
-                    .await
+                let body = required(&head, body).await?;
+                Ok(config::patch(handle, setup.parameter_check.as_ref(), body).await?.answer())
             }
             MutatingRoute::PutConfig => {
-                config::put(handle, setup.parameter_check.as_ref(), required(&head.headers, body).await?)
-                    .await
+                let body = required(&head, body).await?;
+                Ok(config::put(handle, setup.parameter_check.as_ref(), body).await?.answer())
             }
-            MutatingRoute::Restart => operate::restart(handle, optional(body).await?).await,
-            MutatingRoute::CancelRestart => Ok(operate::cancel_restart(handle).await),
+            MutatingRoute::Restart => Ok(answer_of(&operate::restart(handle, &optional(body).await?).await?)),
+            MutatingRoute::CancelRestart => Ok(answer_of(&operate::cancel_restart(handle).await)),
             MutatingRoute::Reload => operate::reload(handle).await,
-            MutatingRoute::Reinitialize => operate::reinitialize(handle, optional(body).await?).await,
+            MutatingRoute::Reinitialize => {
+                Ok(answer_of(&operate::reinitialize(handle, &optional(body).await?).await))
+            }
             MutatingRoute::Switchover => {
-                let body = required(&head.headers, body).await?;
+                let body = required(&head, body).await?;
                 switchover::request(handle, switchover::LeadershipRequest::Switchover, &body).await
             }
             MutatingRoute::Failover => {
-                let body = required(&head.headers, body).await?;
+                let body = required(&head, body).await?;
                 switchover::request(handle, switchover::LeadershipRequest::Failover, &body).await
             }
             MutatingRoute::CancelSwitchover => switchover::cancel(handle).await,
-            MutatingRoute::Failsafe => failsafe::post(handle, &required(&head.headers, body).await?).await,
+            MutatingRoute::Failsafe => failsafe::post(handle, &required(&head, body).await?).await,
         }
+    }
+}
+
+impl Routes {
+    /// Whether the caller may change something. `members_welcome`: also as a member, by its address.
+    pub(super) async fn admit(
+        &self,
+        headers: &HeaderMap,
+        caller: Caller,
+        setup: &ApiSetup,
+        members_welcome: bool,
+    ) -> Result<(), HttpAnswer> {
+        let status = self.handle.status();
+        let credentials = access::RequestCredentials {
+            caller,
+            authorization: headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),
+            members_welcome,
+            is_passed_on: access::is_passed_on(headers),
+        };
+        // A lookup of names may be necessary: requests from elsewhere wait for it in a class of their own.
+        let near = caller.is_local || caller.is_member;
+        let _place = if near { None } else { Some(self.place(RequestClass::Access)?) };
+        access::check(setup, &credentials, status.last_view.as_deref()).await
+    }
+
+    /// A place for one request of this class.
+    pub(super) fn place(&self, class: RequestClass) -> Result<OwnedSemaphorePermit, HttpAnswer> {
+        self.request_limits.take(class).ok_or_else(|| HttpAnswer::too_many(class))
     }
 }
 
@@ -249,8 +276,10 @@ impl MutatingRoute {
 }
 
 /// A JSON object that is not empty.
-async fn required(headers: &HeaderMap, body: Incoming) -> Result<Map<String, Value>, HttpAnswer> {
-    if !headers.contains_key(CONTENT_LENGTH) && !headers.contains_key(TRANSFER_ENCODING) {
+async fn required(head: &Parts, body: Incoming) -> Result<Map<String, Value>, HttpAnswer> {
+    // With HTTP/2 the frames tell the length.
+    let length = [CONTENT_LENGTH, TRANSFER_ENCODING].iter().any(|name| head.headers.contains_key(name));
+    if !length && head.version < Version::HTTP_2 {
         return Err(HttpAnswer::page(411, "Length Required", "Client must specify Content-Length"));
     }
     match object(&read(body).await?) {

@@ -4,7 +4,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,16 +15,21 @@ use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
+use tokio::runtime;
 use tokio::sync::watch;
 use tokio::task::JoinSet;
 use tokio_rustls::TlsAcceptor;
 
 use super::addresses::MemberAddresses;
 use super::dispatch::{Caller, Routes};
+use super::http2::{self, Resumed};
 use super::request_limits::{Connection, WaitingConnections};
 use super::{ApiError, ApiSetup};
 use crate::agent::Handle;
 
+/// The protocols of a TLS client's choice. HTTP/1.0 is one of them: a handshake fails if none of the client's is here.
+pub const PROTOCOLS: [&[u8]; 3] = [HTTP2, b"http/1.1", b"http/1.0"];
+const HTTP2: &[u8] = b"h2";
 /// The limit for the head of a request.
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long open requests may take when the server ends.
@@ -49,16 +54,29 @@ pub async fn bind(setup: &ApiSetup) -> Result<TcpListener, ApiError> {
     })
 }
 
+/// One connection, with all that answers its requests.
+#[derive(Clone)]
+pub(super) struct Visit {
+    pub(super) caller: Caller,
+    pub(super) waits: Arc<Connection>,
+    pub(super) routes: Arc<Routes>,
+    /// The newest settings.
+    pub(super) setup: watch::Receiver<Arc<ApiSetup>>,
+    /// True when the server ends.
+    pub(super) ending: watch::Receiver<bool>,
+}
+
 /// Serves until `shutdown` ends; then requests under way get a moment to finish. Each request uses the newest `setup`,
-/// but the listen address stays as in [`bind`].
+/// but the listen address stays as in [`bind`]. gRPC calls run in `calls`, so that they delay no health check.
 pub async fn serve(
     listener: TcpListener,
     setup: watch::Receiver<Arc<ApiSetup>>,
     handle: Handle,
+    calls: runtime::Handle,
     shutdown: impl Future<Output = ()>,
 ) {
     let members = Arc::new(MemberAddresses::default());
-    let routes = Arc::new(Routes::new(handle.clone()));
+    let routes = Arc::new(Routes::new(handle.clone(), calls));
     let mut beside = JoinSet::new();
     beside.spawn({
         let (members, routes) = (members.clone(), routes.clone());
@@ -78,12 +96,13 @@ pub async fn serve(
             },
         };
         let caller = caller(&stream, address, &members);
-        let visit = Arc::new(waiting.enter(caller.is_member));
+        let waits = Arc::new(waiting.enter(caller.is_member));
         let (routes, setup, ending) = (routes.clone(), setup.clone(), ending.clone());
+        let visit = Visit { caller, waits: waits.clone(), routes, setup, ending };
         connections.spawn(async move {
             tokio::select! {
-                () = handshake(stream, caller, &visit, routes, setup, ending) => {}
-                () = visit.idle_too_long() => {
+                () = handshake(stream, visit) => {}
+                () = waits.idle_too_long() => {
                     tracing::trace!(address = %caller.address, "closed a connection that was idle for too long");
                 }
             }
@@ -110,25 +129,26 @@ async fn accept(listener: &TcpListener, waiting: &WaitingConnections) -> Option<
 }
 
 /// Performs the TLS handshake if TLS is on, then serves the connection.
-async fn handshake(
-    stream: TcpStream,
-    caller: Caller,
-    visit: &Arc<Connection>,
-    routes: Arc<Routes>,
-    setup: watch::Receiver<Arc<ApiSetup>>,
-    ending: watch::Receiver<bool>,
-) {
-    let Some(tls) = setup.borrow().tls.clone() else {
-        return converse(stream, caller, visit, routes, setup, ending).await;
+async fn handshake(stream: TcpStream, visit: Visit) {
+    let Some(tls) = visit.setup.borrow().tls.clone() else {
+        return converse(stream, visit).await;
     };
     // Boxed: connections without TLS need not have its size.
     let secured = Box::pin(async {
         match TlsAcceptor::from(tls).accept(stream).await {
             Ok(stream) => {
-                let certified = stream.get_ref().1.peer_certificates().is_some();
-                converse(stream, Caller { certified, ..caller }, visit, routes, setup, ending).await;
+                let session = stream.get_ref().1;
+                let certified = session.peer_certificates().is_some();
+                let chosen = session.alpn_protocol() == Some(HTTP2);
+                let visit = Visit { caller: Caller { certified, ..visit.caller }, ..visit };
+                match chosen {
+                    true => http2::converse(stream, visit).await,
+                    false => converse(stream, visit).await,
+                }
             }
-            Err(error) => tracing::debug!(%error, address = %caller.address, "TLS handshake failed"),
+            Err(error) => {
+                tracing::debug!(%error, address = %visit.caller.address, "TLS handshake failed");
+            }
         }
     });
     secured.await;
@@ -142,32 +162,28 @@ fn caller(stream: &TcpStream, address: SocketAddr, members: &MemberAddresses) ->
     Caller { address, is_local, is_member: members.hold(address), certified: false }
 }
 
-async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    caller: Caller,
-    visit: &Arc<Connection>,
-    routes: Arc<Routes>,
-    setup: watch::Receiver<Arc<ApiSetup>>,
-    mut ending: watch::Receiver<bool>,
-) {
-    let visit = visit.clone();
-    let service = service_fn(move |request: Request<Incoming>| {
-        let (routes, setup, visit) = (routes.clone(), setup.borrow().clone(), visit.clone());
-        async move {
-            visit.answer();
-            let answer = routes.answer(request, caller, &setup).await;
-            visit.wait();
-            Ok::<_, Infallible>(answer.into_response(&setup))
+/// Serves HTTP/1, or HTTP/2 to a client that begins with it.
+async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, visit: Visit) {
+    let service = service_fn({
+        let (caller, waits, routes) = (visit.caller, visit.waits.clone(), visit.routes.clone());
+        let setup = visit.setup.clone();
+        move |request: Request<Incoming>| {
+            let (routes, setup, waits) = (routes.clone(), setup.borrow().clone(), waits.clone());
+            async move {
+                waits.answer();
+                let answer = routes.answer(request, caller, &setup).await;
+                waits.wait();
+                Ok::<_, Infallible>(answer.into_response(&setup))
+            }
         }
     });
-    // The time for a head is limited by `visit`.
-    let mut connection = pin!(
-        http1::Builder::new()
-            .header_read_timeout(None)
-            .max_buf_size(HEAD_BYTES_MAX)
-            .half_close(true)
-            .serve_connection(TokioIo::new(stream), service)
-    );
+    // The time for a head is limited by `waits`.
+    let mut connection = http1::Builder::new()
+        .header_read_timeout(None)
+        .max_buf_size(HEAD_BYTES_MAX)
+        .half_close(true)
+        .serve_connection(TokioIo::new(stream), service);
+    let mut ending = visit.ending.clone();
     let ended = async { ending.wait_for(|ending| *ending).await.is_ok() };
     let outcome = tokio::select! {
         outcome = &mut connection => Some(outcome),
@@ -176,11 +192,19 @@ async fn converse(
     let outcome = match outcome {
         Some(outcome) => outcome,
         None => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+            Pin::new(&mut connection).graceful_shutdown();
+            (&mut connection).await
         }
     };
-    if let Err(error) = outcome {
-        tracing::trace!(%error, "a connection to the REST interface broke");
+    match outcome {
+        Ok(()) => {}
+        // No answer is under way, and these bytes are no request of HTTP/1.
+        Err(error) if error.is_parse_version_h2() => {
+            let parts = connection.into_parts();
+            let stream = Resumed::new(parts.read_buf, parts.io.into_inner());
+            // Boxed: connections with HTTP/1 need not have its size.
+            Box::pin(http2::converse(stream, visit)).await;
+        }
+        Err(error) => tracing::trace!(%error, "a connection to the REST interface broke"),
     }
 }

@@ -22,7 +22,9 @@ mod config;
 mod dispatch;
 mod error;
 mod failsafe;
+mod grpc;
 mod http;
+mod http2;
 mod metrics;
 mod operate;
 mod probes;
@@ -36,7 +38,7 @@ mod time;
 pub mod wire;
 
 pub use error::ApiError;
-pub use http::{bind, serve};
+pub use http::{PROTOCOLS, bind, serve};
 pub use metrics::text as metrics_text;
 pub use probes::{PROOF_AGE_MAX, health, liveness, readiness, size_in_bytes};
 pub use query::Query;

@@ -3,24 +3,23 @@
 use serde_json::{Map, Value};
 
 use super::answer::HttpAnswer;
-use super::sentences::answer_of;
 use super::time::{self, ScheduleFault};
 use crate::agent::Handle;
-use crate::model::{Ask, RestartFilter, WallTime};
+use crate::model::{Ask, Reply, RestartFilter, WallTime};
 use crate::os::clock;
 
 /// POST /restart.
-pub(super) async fn restart(handle: &Handle, body: Map<String, Value>) -> Result<HttpAnswer, HttpAnswer> {
-    let (at, filter) = restart_of(&body, clock::wall())?;
+pub(super) async fn restart(handle: &Handle, body: &Map<String, Value>) -> Result<Reply, HttpAnswer> {
+    let (at, filter) = restart_of(body, clock::wall())?;
     if at.is_some() && handle.status().settings.pause {
         return Err(HttpAnswer::text(500, "Can't schedule restart in the paused state"));
     }
-    Ok(answer_of(&handle.ask(Ask::Restart { at, filter }).await))
+    Ok(handle.ask(Ask::Restart { at, filter }).await)
 }
 
 /// DELETE /restart.
-pub(super) async fn cancel_restart(handle: &Handle) -> HttpAnswer {
-    answer_of(&handle.ask(Ask::CancelRestart).await)
+pub(super) async fn cancel_restart(handle: &Handle) -> Reply {
+    handle.ask(Ask::CancelRestart).await
 }
 
 /// POST /reload.
@@ -30,14 +29,11 @@ pub(super) async fn reload(handle: &Handle) -> Result<HttpAnswer, HttpAnswer> {
 }
 
 /// POST /reinitialize.
-pub(super) async fn reinitialize(
-    handle: &Handle,
-    body: Map<String, Value>,
-) -> Result<HttpAnswer, HttpAnswer> {
+pub(super) async fn reinitialize(handle: &Handle, body: &Map<String, Value>) -> Reply {
     let flag = |key: &str| body.get(key) == Some(&Value::Bool(true));
     let ask =
         Ask::Reinitialize { force: flag("force"), from_leader: flag("from_leader") || flag("from-leader") };
-    Ok(answer_of(&handle.ask(ask).await))
+    handle.ask(ask).await
 }
 
 fn restart_of(

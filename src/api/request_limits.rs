@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{Semaphore, SemaphorePermit, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, watch};
 use tokio::time::Instant;
 
 use super::dispatch::Caller;
@@ -35,6 +35,8 @@ pub(super) enum RequestClass {
     Change,
     /// An admitted question of a leader that etcd does not answer.
     Promise,
+    /// A gRPC stream that lasts for as long as its caller likes.
+    Stream,
 }
 
 impl RequestClass {
@@ -52,7 +54,7 @@ impl RequestClass {
         match self {
             RequestClass::Peer => 64,
             RequestClass::Read => 64,
-            RequestClass::Access | RequestClass::Change | RequestClass::Promise => 32,
+            RequestClass::Access | RequestClass::Change | RequestClass::Promise | RequestClass::Stream => 32,
         }
     }
 
@@ -64,41 +66,45 @@ impl RequestClass {
             RequestClass::Access => "requests from elsewhere that change something",
             RequestClass::Change => "requests that change something",
             RequestClass::Promise => "questions of leaders in failsafe mode",
+            RequestClass::Stream => "streams",
         }
     }
 }
 
 /// Requests under way, by class.
 pub(super) struct RequestLimits {
-    peers: Semaphore,
-    reads: Semaphore,
-    accesses: Semaphore,
-    changes: Semaphore,
-    promises: Semaphore,
+    peers: Arc<Semaphore>,
+    reads: Arc<Semaphore>,
+    accesses: Arc<Semaphore>,
+    changes: Arc<Semaphore>,
+    promises: Arc<Semaphore>,
+    streams: Arc<Semaphore>,
 }
 
 impl RequestLimits {
     pub(super) fn new() -> RequestLimits {
-        let semaphore = |class: RequestClass| Semaphore::new(class.limit());
+        let semaphore = |class: RequestClass| Arc::new(Semaphore::new(class.limit()));
         RequestLimits {
             peers: semaphore(RequestClass::Peer),
             reads: semaphore(RequestClass::Read),
             accesses: semaphore(RequestClass::Access),
             changes: semaphore(RequestClass::Change),
             promises: semaphore(RequestClass::Promise),
+            streams: semaphore(RequestClass::Stream),
         }
     }
 
     /// A place for one request; `None`: its class is full.
-    pub(super) fn take(&self, class: RequestClass) -> Option<SemaphorePermit<'_>> {
+    pub(super) fn take(&self, class: RequestClass) -> Option<OwnedSemaphorePermit> {
         let semaphore = match class {
             RequestClass::Peer => &self.peers,
             RequestClass::Read => &self.reads,
             RequestClass::Access => &self.accesses,
             RequestClass::Change => &self.changes,
             RequestClass::Promise => &self.promises,
+            RequestClass::Stream => &self.streams,
         };
-        semaphore.try_acquire().ok()
+        semaphore.clone().try_acquire_owned().ok()
     }
 }
 
@@ -291,7 +297,7 @@ mod tests {
         let limits = RequestLimits::new();
         let reads: Vec<_> = std::iter::from_fn(|| limits.take(RequestClass::Read)).collect();
         assert_eq!(reads.len(), RequestClass::Read.limit());
-        for class in [RequestClass::Peer, RequestClass::Access, RequestClass::Change] {
+        for class in [RequestClass::Peer, RequestClass::Access, RequestClass::Change, RequestClass::Stream] {
             assert!(limits.take(class).is_some(), "{class:?}");
         }
     }

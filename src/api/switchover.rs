@@ -4,6 +4,9 @@ use std::time::Duration;
 
 use serde_json::{Map, Value};
 
+mod wait;
+
+pub(super) use self::wait::{ChangeOutcome, Wait};
 use super::answer::HttpAnswer;
 use super::{operate, rebuild, sentences, wire};
 use crate::agent::Handle;
@@ -13,10 +16,8 @@ use crate::model::{
 };
 use crate::os::clock;
 
-/// The interval between checks of the published view, which follows the watch and costs nothing.
-const LOOK_EVERY: Duration = Duration::from_millis(50);
-/// The interval between reads of etcd itself, in case the watch lags.
-const READ_EVERY: Duration = Duration::from_secs(1);
+/// The answer to a request for a later time.
+pub(super) const SCHEDULED: &str = "Switchover scheduled";
 
 /// The kind of request.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -51,12 +52,39 @@ impl LeadershipRequest {
     }
 }
 
+/// A request that stands in etcd.
+pub(super) enum AcceptedRequest<'a> {
+    /// It waits for its time.
+    Scheduled,
+    /// It is carried out.
+    UnderWay(Wait<'a>),
+}
+
+impl AcceptedRequest<'_> {
+    /// The answer at the end.
+    async fn answer(self) -> HttpAnswer {
+        match self {
+            AcceptedRequest::Scheduled => HttpAnswer::text(202, SCHEDULED),
+            AcceptedRequest::UnderWay(wait) => wait.outcome().await.answer(),
+        }
+    }
+}
+
 /// POST /switchover and POST /failover.
 pub(super) async fn request(
     handle: &Handle,
     kind: LeadershipRequest,
     body: &Map<String, Value>,
 ) -> Result<HttpAnswer, HttpAnswer> {
+    Ok(begin(handle, kind, body).await?.answer().await)
+}
+
+/// Checks the request and writes it to etcd.
+pub(super) async fn begin<'a>(
+    handle: &'a Handle,
+    kind: LeadershipRequest,
+    body: &Map<String, Value>,
+) -> Result<AcceptedRequest<'a>, HttpAnswer> {
     let (kind, request) = wanted(kind, body, clock::wall())?;
     let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
     check(kind, &request, &view)?;
@@ -82,11 +110,11 @@ pub(super) async fn request(
     // The watch brings the key anyway; this is only faster.
     let _ = handle.wake().await;
     if scheduled {
-        return Ok(HttpAnswer::text(202, "Switchover scheduled"));
+        return Ok(AcceptedRequest::Scheduled);
     }
     let from = view.leader.map(|leader| leader.name);
     let wait = Wait { handle, kind, from, candidate, checked_at: view.revision, key_seen: false };
-    Ok(wait.outcome().await)
+    Ok(AcceptedRequest::UnderWay(wait))
 }
 
 /// DELETE /switchover.
@@ -281,107 +309,4 @@ async fn standbys_of_leader(handle: &Handle, view: &ClusterView) -> Option<(Memb
     let asked = view.identity_of(&status.scope, name);
     let answer = handle.ask_peer(member.record.api_url.clone()?, &asked).await?;
     (answer.reachable && !answer.in_recovery).then(|| (name.clone(), answer.standbys))
-}
-
-/// The wait for the result of a request in etcd.
-struct Wait<'a> {
-    handle: &'a Handle,
-    kind: LeadershipRequest,
-    from: Option<MemberName>,
-    candidate: Option<MemberName>,
-    /// The revision of the check: an older view has older leaders.
-    checked_at: i64,
-    /// A view had the key: when a later one does not, the request was cleared.
-    key_seen: bool,
-}
-
-impl Wait<'_> {
-    async fn outcome(mut self) -> HttpAnswer {
-        let patience = self.handle.status().settings.loop_wait.max(Duration::from_secs(10)) * 2;
-        let give_up_at = clock::now() + patience;
-        let mut read_at = clock::now() + READ_EVERY;
-        while clock::now() < give_up_at {
-            tokio::time::sleep(LOOK_EVERY).await;
-            let status = self.handle.status();
-            let gone = match status.view.as_deref().filter(|view| view.revision >= self.checked_at) {
-                Some(view) => {
-                    if let Some(answer) = self.changed(view) {
-                        return answer;
-                    }
-                    self.key_seen |= view.failover.is_some();
-                    self.key_seen && view.failover.is_none()
-                }
-                None => false,
-            };
-            if (gone || clock::now() >= read_at)
-                && let Some(answer) = self.read().await
-            {
-                return answer;
-            }
-            if clock::now() >= read_at {
-                read_at = clock::now() + READ_EVERY;
-            }
-        }
-        self.read().await.unwrap_or_else(|| self.unknown())
-    }
-
-    /// The result from etcd itself: only that proves that the key was cleared and nothing changed.
-    async fn read(&self) -> Option<HttpAnswer> {
-        let view = self.handle.read_cluster().await.ok()?;
-        self.changed(&view).or_else(|| view.failover.is_none().then(|| self.failed()))
-    }
-
-    fn changed(&self, view: &ClusterView) -> Option<HttpAnswer> {
-        let leader = view.leader.as_ref().map(|key| &key.name)?;
-        if self.from.as_ref() == Some(leader) {
-            return None;
-        }
-        let (upper, lower) = self.kind.past_tense();
-        let text = match &self.candidate {
-            Some(candidate) if candidate != leader => {
-                format!("{upper} to \"{leader}\" instead of \"{candidate}\"")
-            }
-            Some(_) | None => format!("Successfully {lower} to \"{leader}\""),
-        };
-        Some(HttpAnswer::text(200, text))
-    }
-
-    fn failed(&self) -> HttpAnswer {
-        let status = self.handle.status();
-        let why = status.hand_over.as_ref().map_or_else(|| status.because.clone(), ToString::to_string);
-        HttpAnswer::text(503, format!("{} failed: {why}", self.kind.title()))
-    }
-
-    /// The answer for an unknown result, in the words that clients look for.
-    fn unknown(&self) -> HttpAnswer {
-        let status = self.handle.status();
-        let so_far = status.hand_over.as_ref().map(|hand_over| format!("{hand_over}. ")).unwrap_or_default();
-        HttpAnswer::text(503, format!("{so_far}{}", wire::ChangeEnd::unknown_text(self.kind.title())))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::agent::{HandOverStatus, handle};
-    use crate::api::tests::{name, primary};
-    use crate::model::{HandOverStep, Lsn};
-
-    #[test]
-    fn a_timeout_ends_with_the_words_clients_look_for() {
-        let mut status = primary(clock::now());
-        let step = HandOverStep::Proving { to: Some(name("n2")), checkpoint: Lsn(0x3000060) };
-        status.hand_over = Some(HandOverStatus::UnderWay(step));
-        let (handle, _orders) = handle(status);
-        let wait = Wait {
-            handle: &handle,
-            kind: LeadershipRequest::Switchover,
-            from: Some(name("n1")),
-            candidate: None,
-            checked_at: 0,
-            key_seen: true,
-        };
-        let text = "waiting until n2 has replayed 0/3000060. Switchover status unknown";
-        assert_eq!(wait.unknown(), HttpAnswer::text(503, text));
-    }
 }

@@ -1,6 +1,8 @@
 //! A real server over a fake loop, and the statuses that all tests of this module start from.
 
 mod crowds;
+mod grpc;
+mod http2;
 mod routes;
 mod sockets;
 mod switchover;
@@ -264,7 +266,7 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
     let listener = bind(&setup).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (setup_sender, setup) = watch::channel(Arc::new(setup));
-    tokio::spawn(serve(listener, setup, handle, std::future::pending()));
+    tokio::spawn(serve(listener, setup, handle, tokio::runtime::Handle::current(), std::future::pending()));
     Rig { address, world, status, _setup: setup_sender }
 }
 

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use rustls::ServerConfig;
 use tokio::sync::watch;
 
-use crate::api::ApiSetup;
+use crate::api::{self, ApiSetup};
 use crate::config::{Config, Ctl, KeyfilePassword, RestTls, VerifyClient};
 use crate::os::error_chain::ErrorChain;
 use crate::os::tls::{self, ClientCertificates, Identity, TlsError, Trust};
@@ -52,7 +52,8 @@ impl CertificateFiles {
         };
         let identity =
             Identity { certificate: certfile, key: keyfile, password: text(keyfile_password.as_ref()) };
-        let config = tls::server(identity, clients, ciphers.as_deref())?;
+        let mut config = tls::server(identity, clients, ciphers.as_deref())?;
+        config.alpn_protocols = api::PROTOCOLS.map(<[u8]>::to_vec).to_vec();
         Ok(Some((Arc::new(config), *verify_client != VerifyClient::No)))
     }
 

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
+use tokio::runtime;
 use tokio::sync::{oneshot, watch};
 
 use super::certificates::Certificates;
@@ -51,22 +52,23 @@ impl RestServer {
 }
 
 /// Serves in a thread of its own, until `stopped`: what the loop and its jobs do delays no health check, and no number
-/// of requests delays them.
+/// of requests delays them. Only gRPC calls run beside the loop, a limited number of them.
 fn serve(
     listener: TcpListener,
     setup: watch::Receiver<Arc<ApiSetup>>,
     handle: Handle,
     stopped: oneshot::Receiver<()>,
 ) -> Result<oneshot::Receiver<()>, RunError> {
+    let calls = runtime::Handle::current();
     let failed = |source| system("start the thread of the REST interface", source);
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().map_err(failed)?;
     let listener = listener.into_std().map_err(failed)?;
     let (ends, ended) = oneshot::channel();
     let serving = async move {
         let _ends: oneshot::Sender<()> = ends;
         let listener = TcpListener::from_std(listener)?;
         // The sender is dropped with the agent, even if the agent fails.
-        api::serve(listener, setup, handle, async { drop(stopped.await) }).await;
+        api::serve(listener, setup, handle, calls, async { drop(stopped.await) }).await;
         Ok::<(), std::io::Error>(())
     };
     std::thread::Builder::new()

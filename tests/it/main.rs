@@ -24,6 +24,7 @@ mod failover;
 mod failsafe;
 mod foreign_data;
 mod frozen;
+mod grpc;
 mod guard;
 mod handover;
 mod haproxy;

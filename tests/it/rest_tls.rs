@@ -10,6 +10,7 @@ use matriarch::peer::{Call, Peers};
 use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
+use crate::grpc::calls;
 use crate::support::{Cluster, Member, Place, Plan, Seen, merge, python_program, user};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -202,6 +203,42 @@ async fn certificates_are_replaced_while_it_runs() {
     assert_eq!(primary(&known).await, Some(200));
     let reloaded = call(&known, &cluster.members[0], "POST", "/reload").await;
     assert_eq!(reloaded.map(|answer| answer.0), Some(202));
+}
+
+/// The protocol that a TLS client chose, of those that it offers.
+fn chosen(member: &Member, offered: &str) -> Option<String> {
+    let mut command = Command::new("openssl");
+    command.args(["s_client", "-connect", &format!("127.0.0.1:{}", member.api), "-alpn", offered]);
+    let output = command.stdin(Stdio::null()).output().expect("openssl starts");
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    said.lines().find_map(|line| line.strip_prefix("ALPN protocol: ")).map(str::to_owned)
+}
+
+/// A client that offers HTTP/2 gets it, others get HTTP/1. gRPC calls that change something need a certificate, too.
+#[tokio::test]
+async fn http2_and_grpc_over_tls() {
+    let mut cluster = Plan::new(1).prepare().await;
+    let authority = Authority::new(&cluster.place, "authority");
+    let (certificate, key) = authority.issue("m1");
+    let root = authority.certificate();
+    let rest =
+        json!({ "certfile": certificate, "keyfile": key, "cafile": root, "verify_client": "optional" });
+    configure(&cluster.members[0], &json!({ "restapi": rest }));
+    cluster.members[0].start();
+    let (caller, member) = (authority.caller(None), &cluster.members[0]);
+    let primary = async || call(&caller, member, "GET", "/primary").await.map(|answer| answer.0) == Some(200);
+    cluster.wait_until(WITHIN, "it is primary", primary).await;
+    for (offered, expected) in [("h2,http/1.1", "h2"), ("http/1.1", "http/1.1"), ("http/1.0", "http/1.0")] {
+        assert_eq!(chosen(member, offered).as_deref(), Some(expected));
+    }
+    let asked = json!([["matriarch.v1.Admin/GetStatus", {}], ["matriarch.v1.Admin/Reload", {}]]);
+    let (certificate, key) = authority.issue("operator");
+    let known = json!({ "root": root, "certificate": certificate, "key": key });
+    for (with, reload) in [(json!({ "root": root }), "PERMISSION_DENIED"), (known, "OK")] {
+        let answers = &calls(member, with, asked.clone()).await["answers"];
+        assert_eq!(answers[0]["messages"][0]["status"]["primary"], true, "{answers}");
+        assert_eq!(answers[1]["code"], reload, "{answers}");
+    }
 }
 
 /// Unusable files are faults: `check` names them, and the remedy for a key with a password.

@@ -69,7 +69,7 @@ async fn probes_are_answered_while_the_loop_hangs() {
     let address = listener.local_addr().expect("bound");
     let (_setup, setup) = watch::channel(Arc::new(setup));
     let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
-    let server = tokio::spawn(serve(listener, setup, handle, async {
+    let server = tokio::spawn(serve(listener, setup, handle, tokio::runtime::Handle::current(), async {
         let _ = stopped.await;
     }));
     let peers = crate::peer::Peers::default();
