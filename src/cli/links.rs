@@ -137,7 +137,8 @@ mod tests {
             ("patroni", "Run(RunArgs { file: None })"),
             (
                 "patroni --validate-config f.yml -i",
-                "Check(CheckArgs { file: Some(\"f.yml\"), strict: false, ignore_listen_port: true })",
+                "Check(CheckArgs { file: Some(\"f.yml\"), strict: false, \
+                 ignore_listen_port: true, ignore_etcd: false })",
             ),
             (
                 "patroni --generate-config f.yml --dsn host=a",
