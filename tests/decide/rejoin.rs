@@ -6,7 +6,7 @@ use matriarch::model::{
     Reason, Role, Switch, Timeline, TimelineHistory,
 };
 
-use super::world::{World, down, leader, name};
+use super::world::{World, down, leader, name, primary, up};
 
 /// A former primary behind `b`, whose history left its own at 500.
 struct Parted {
@@ -174,4 +174,25 @@ fn a_rewind_waits_for_the_checkpoint_that_the_leader_announces() {
     assert!(!starts(&decision, JobKind::Rewind), "{decision:?}");
     record(&mut parted, None);
     assert!(starts(&parted.tick(100), JobKind::Rewind));
+}
+
+/// That announcement: from the moment it leads until its checkpoint is done, and absent otherwise.
+#[test]
+fn a_leader_announces_its_checkpoint_until_it_is_done() {
+    let published = |actions: &[Action]| {
+        let record = actions.iter().find_map(|action| match action {
+            Action::PublishMember(record) => Some(record.checkpoint_after_promote),
+            _ => None,
+        });
+        record.expect("it publishes its record")
+    };
+    let mut world = World::new();
+    assert_eq!(published(&world.tick().actions), None, "a standby has none");
+    world.i_lead().postgres(up(primary(1000)));
+    assert_eq!(published(&world.later(5).tick().actions), Some(false));
+    world.ends(JobKind::CheckpointAfterPromotion, Outcome::Failed("no space".to_owned()));
+    let failed = world.later(20_000).tick().actions;
+    assert_eq!(published(&failed), Some(false), "it failed");
+    world.ends(JobKind::CheckpointAfterPromotion, Outcome::Done);
+    assert_eq!(published(&world.later(20_000).tick().actions), None);
 }

@@ -71,6 +71,23 @@ async fn etcd_away_is_503_or_the_last_view() {
     expect(&rig, "GET", "/leader", None, 200, "cluster_unlocked").await;
 }
 
+/// HAProxy sends OPTIONS unless it is told otherwise: on every path the general health check, and nothing but the code.
+#[tokio::test]
+async fn head_and_options_are_health_checks() {
+    let rig = rig(primary(clock::now())).await;
+    let healthy = ["/", "/primary", "/leader", "/health", "/read-write?x=y"];
+    let others = ["/replica", "/patroni", "/liveness", "/readiness", "/metrics", "/config"];
+    let paths = healthy.map(|path| (path, "200")).into_iter().chain(others.map(|path| (path, "503")));
+    for (path, status) in paths {
+        for method in ["HEAD", "OPTIONS"] {
+            let request = format!("{method} {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+            let answer = rig.raw(&request).await;
+            assert_eq!(answer.split(' ').nth(1), Some(status), "{method} {path}: {answer}");
+            assert!(answer.ends_with("\r\n\r\n"), "no body: {method} {path}: {answer}");
+        }
+    }
+}
+
 #[tokio::test]
 async fn other_methods_get_501_with_patronis_text() {
     let rig = rig(primary(clock::now())).await;

@@ -282,3 +282,56 @@ fn ciphers_and_the_password_of_the_key_are_read() {
     let (config, _) = load(&of(""), &[("PATRONI_CTL_KEYFILE_PASSWORD", "other")]);
     assert!(config.ctl.keyfile_password == Some(KeyfilePassword("other".to_owned())));
 }
+
+/// Every variable reaches its key: alone over a file it changes the configuration.
+#[test]
+fn every_variable_has_an_effect() {
+    let shown = |environment: &[(&str, &str)]| format!("{:?}", load(WHOLE, environment).0);
+    let without = shown(&[]);
+    for (name, text) in [
+        ("NAME", "other"),
+        ("SCOPE", "other"),
+        ("NAMESPACE", "/other"),
+        ("LOG_LEVEL", "DEBUG"),
+        ("LOGLEVEL", "DEBUG"),
+        ("LOG_TYPE", "json"),
+        ("RESTAPI_LISTEN", "127.0.0.1:7"),
+        ("RESTAPI_CONNECT_ADDRESS", "127.0.0.1:7"),
+        ("RESTAPI_ALLOWLIST", "10.0.0.0/8, 127.0.0.1"),
+        ("RESTAPI_ALLOWLIST_INCLUDE_MEMBERS", "true"),
+        ("RESTAPI_SERVER_TOKENS", "minimal"),
+        ("RESTAPI_HTTP_EXTRA_HEADERS", "X-A: b"),
+        ("CTL_INSECURE", "on"),
+        ("CTL_CACERT", "/ca.pem"),
+        ("POSTGRESQL_LISTEN", "127.0.0.1:7"),
+        ("POSTGRESQL_CONNECT_ADDRESS", "127.0.0.1:7"),
+        ("POSTGRESQL_PROXY_ADDRESS", "127.0.0.1:7"),
+        ("POSTGRESQL_CONFIG_DIR", "/etc/other"),
+        ("POSTGRESQL_DATA_DIR", "/other"),
+        ("POSTGRESQL_PGPASS", "/other/pgpass"),
+        ("POSTGRESQL_BIN_DIR", "/other/bin"),
+        ("POSTGRESQL_BIN_INITDB", "other"),
+        ("POSTGRESQL_BIN_PG_CONTROLDATA", "other"),
+        ("POSTGRESQL_BIN_PG_BASEBACKUP", "other"),
+        ("POSTGRESQL_BIN_POSTGRES", "other"),
+        ("POSTGRESQL_BIN_PG_REWIND", "other"),
+        ("SUPERUSER_USERNAME", "other"),
+        ("REPLICATION_USERNAME", "other"),
+        ("REPLICATION_SSLMODE", "verify-full"),
+        ("REPLICATION_SSLROOTCERT", "/ca.pem"),
+        ("REPLICATION_SSLCERT", "/c.pem"),
+        ("REPLICATION_SSLKEY", "/k.pem"),
+        ("REPLICATION_SSLCRL", "/crl.pem"),
+        ("REPLICATION_SSLCRLDIR", "/crl"),
+        ("REPLICATION_GSSENCMODE", "disable"),
+        ("REPLICATION_CHANNEL_BINDING", "disable"),
+        ("REPLICATION_SSLNEGOTIATION", "postgres"),
+        ("ETCD3_HOSTS", "10.0.0.9:1, 10.0.0.8:1"),
+        ("ETCD3_PROXY", "http://10.0.0.9:1"),
+        ("ETCD3_PROTOCOL", "https"),
+        ("ETCD3_CACERT", "/ca.pem"),
+    ] {
+        let variable = format!("PATRONI_{name}");
+        assert_ne!(shown(&[(&variable, text)]), without, "{variable}");
+    }
+}
