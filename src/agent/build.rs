@@ -242,7 +242,7 @@ impl Agent {
         let (progress_sender, progress) = watch::channel(CloneStatus::default());
         let secret_files = config::secret_files(&sources.environment);
         let roles = RoleWork::recalled(postgres.recall_passwords(), !secret_files.is_empty());
-        tokio::spawn(secrets::watch(secret_files, report_sender.clone()));
+        tokio::spawn(secrets::watch(secret_files, sources.secrets, report_sender.clone()));
         let tools = Tools {
             name: me.name.clone(),
             postgres,

@@ -1,7 +1,6 @@
 //! The roles in PostgreSQL that the supervisor uses, and their passwords in files, as a kubelet mounts them: read again
 //! when they change, without a restart.
 
-use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -10,6 +9,7 @@ use tokio::sync::mpsc;
 use super::cycle::Cycle;
 use super::events::TaskReport;
 use super::wiring;
+use crate::config;
 use crate::core::member::LookId;
 use crate::core::roles::DuePasswords;
 use crate::os::clock;
@@ -21,13 +21,11 @@ const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a change of the roles may take.
 const ENACT_WITHIN: Duration = Duration::from_secs(5);
 
-/// Reports each time the content of a file changes.
-pub(super) async fn watch(files: Vec<PathBuf>, reports: mpsc::UnboundedSender<TaskReport>) {
-    let read = || files.iter().map(|file| fs::read(file).ok()).collect::<Vec<_>>();
-    let mut seen = read();
+/// Reports each time the content of a file is another than before. `seen`: as it was when the configuration was read.
+pub(super) async fn watch(files: Vec<PathBuf>, mut seen: u64, reports: mpsc::UnboundedSender<TaskReport>) {
     while !files.is_empty() && !reports.is_closed() {
         tokio::time::sleep(LOOK_EVERY).await;
-        let now = read();
+        let now = config::secrets_digest(&files);
         if now != seen {
             seen = now;
             // A loop that has ended needs no secrets.
@@ -95,4 +93,25 @@ pub(super) async fn follow(postgres: &Postgres, due: DuePasswords) -> bool {
         }
     }
     false
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_file_that_changed_after_the_configuration_was_read_is_reported() {
+        let file = std::env::temp_dir().join(format!("secret-{}", std::process::id()));
+        fs::write(&file, "old").expect("written");
+        let files = vec![file.clone()];
+        let seen = config::secrets_digest(&files);
+        fs::write(&file, "new").expect("written");
+        let (sender, mut reports) = mpsc::unbounded_channel();
+        let watching = tokio::spawn(watch(files, seen, sender));
+        assert!(matches!(reports.recv().await, Some(TaskReport::SecretsChanged)));
+        watching.abort();
+        fs::remove_file(&file).expect("removed");
+    }
 }

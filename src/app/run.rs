@@ -17,7 +17,9 @@ use crate::os::output;
 /// Runs the member until it is asked to end.
 pub(super) fn execute(context: &Context, args: &RunArgs, parameters: Vec<(String, String)>) -> CliResult {
     let path = args.file.clone().or_else(|| context.global.config_file.clone());
-    let sources = Sources { path, environment: environment(), parameters };
+    let environment = environment();
+    let secrets = config::secrets_digest(&config::secret_files(&environment));
+    let sources = Sources { path, environment, parameters, secrets };
     let loaded = config::load(&sources).map_err(|faults| {
         CliError::failed(faults.to_string())
             .hint("`matriarch check FILE` reports every fault, and also checks this machine")

@@ -48,6 +48,8 @@ pub struct Sources {
     pub environment: BTreeMap<String, String>,
     /// PostgreSQL parameters of the command line, which override both.
     pub parameters: Vec<(String, String)>,
+    /// [`secrets_digest`](super::secrets_digest) of the files that the variables name, from before they are read.
+    pub secrets: u64,
 }
 
 /// Reads a configuration.
@@ -70,7 +72,7 @@ pub fn check(sources: &Sources) -> Checked {
 
 fn read(sources: &Sources) -> (Option<Config>, ConfigFindings, Vec<Given>) {
     let mut findings = ConfigFindings::default();
-    let Sources { path, environment, parameters } = sources;
+    let Sources { path, environment, parameters, secrets: _ } = sources;
     let variables = variables::resolve(environment, &mut findings);
     let only_text = variables.get("PATRONI_CONFIGURATION").filter(|_| path.is_none());
     let Some(mut root) = written(path.as_deref(), only_text, &mut findings) else {

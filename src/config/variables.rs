@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs;
+use std::hash::{DefaultHasher, Hash, Hasher};
 use std::path::PathBuf;
 
 use super::environment;
@@ -72,6 +73,13 @@ pub fn secret_files(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
         matches!(known(name), Some((_, Form::File { .. }))).then(|| PathBuf::from(path))
     };
     environment.iter().filter_map(file).collect()
+}
+
+/// A number that is another one when the content of any of these files is another.
+pub fn secrets_digest(files: &[PathBuf]) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    files.iter().for_each(|file| fs::read(file).ok().hash(&mut hasher));
+    hasher.finish()
 }
 
 /// The form of a variable's value.

@@ -82,7 +82,7 @@ fn a_commit_lost_under_the_sync_record_is_seen() {
 
 #[test]
 fn a_commit_lost_to_strangers_or_faulty_settings_is_seen() {
-    is_caught(Mutation::TrustAnyAnswer, "loss", 112);
+    is_caught(Mutation::TrustAnyAnswer, "loss", 1727);
     is_caught(Mutation::SettingsByDefault, "loss", 621);
 }
 

@@ -59,12 +59,10 @@ impl Cycle {
 impl Agent {
     /// As a kubelet changes the file.
     pub(super) async fn watch_password(self) {
-        let mut seen = self.sim.world().machines[self.member()].secret;
         loop {
             self.sleep(LOOK_EVERY).await;
-            let newest = self.sim.world().machines[self.member()].secret;
-            if newest != seen {
-                seen = newest;
+            let newest = password(self.sim.world().machines[self.member()].secret);
+            if self.newest_password() != newest {
                 self.shared.password_changed.set(true);
                 self.shared.bell.give(&self.sim.exec);
             }
