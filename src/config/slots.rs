@@ -195,11 +195,13 @@ mod tests {
                 "elsewhere": { "type": "physical", "cluster_type": "standby" },
             },
             "permanent_slots": { "older": 0 },
+            "permanent_replication_slots": { "oldest": null },
             "ignore_slots": [{ "name": "s", "type": "logical", "database": "d", "plugin": "p" }, { "type": "physical" }],
         }));
         assert!(findings.faults.is_empty() && findings.warnings.is_empty());
         let logical = SlotKind::Logical { database: "d".to_owned(), plugin: "p".to_owned() };
-        let physical = ["barman", "none", "older", "plain", "zero"].map(|name| (name, SlotKind::Physical));
+        let physical =
+            ["barman", "none", "older", "oldest", "plain", "zero"].map(|name| (name, SlotKind::Physical));
         let permanent = physical.into_iter().chain(["implied", "lg"].map(|name| (name, logical.clone())));
         assert_eq!(
             settings.permanent,

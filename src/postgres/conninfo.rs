@@ -183,6 +183,24 @@ mod tests {
     }
 
     #[test]
+    fn options_of_the_user_and_the_kerberos_service_reach_the_program() {
+        let options =
+            [("gssencmode", "disable"), ("channel_binding", "require"), ("sslnegotiation", "direct")];
+        let options = options.map(|(key, value)| (key.to_owned(), value.to_owned())).into();
+        let who = RoleCredentials { username: "r".to_owned(), options, ..RoleCredentials::default() };
+        let setup = Setup { krbsrvname: Some("pg".to_owned()), ..Setup::default() };
+        let target = FollowTarget {
+            name: crate::model::MemberName::try_from("b".to_owned()).expect("a name"),
+            conn_url: "postgres://b:5433/shop".to_owned(),
+            slot: None,
+        };
+        let text = to_member(&setup, &target, &who, "a").expect("a URL");
+        let expected = "dbname=shop user=r passfile='' host=b port=5433 sslmode=prefer channel_binding=require \
+                        gssencmode=disable sslnegotiation=direct application_name=a krbsrvname=pg";
+        assert_eq!(text, expected);
+    }
+
+    #[test]
     fn values_are_quoted_for_libpq() {
         let pairs = [("a", "x".to_owned()), ("b", String::new()), ("c", r"it's \ here".to_owned())];
         assert_eq!(conninfo(pairs), r"a=x b='' c='it\'s \\ here'");

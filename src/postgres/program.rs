@@ -1,5 +1,6 @@
 //! Runs the programs of PostgreSQL.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::{ExitStatus, Stdio};
 use std::time::Duration;
@@ -26,17 +27,7 @@ pub(super) fn tool(setup: &Setup, name: &str) -> Command {
 /// A program without the supervisor's variables.
 pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Command {
     let mut command = Command::new(program);
-    let ours = ["PATRONI_", "MATRIARCH_", "KUBERNETES_"];
-    for (key, value) in std::env::vars_os() {
-        let name = key.to_string_lossy();
-        let secret = name == "POSTGRES_PASSWORD" || notify::VARIABLES.contains(&&*name);
-        if secret || ours.iter().any(|prefix| name.starts_with(prefix)) {
-            command.env_remove(&key);
-        }
-        if name == "PG_MALLOC_ARENA_MAX" {
-            command.env("MALLOC_ARENA_MAX", value);
-        }
-    }
+    restrict(&mut command, std::env::vars_os());
     if let Some(service) = &setup.krbsrvname {
         command.env("PGKRBSRVNAME", service);
     }
@@ -46,6 +37,21 @@ pub(super) fn bare(setup: &Setup, program: impl AsRef<std::ffi::OsStr>) -> Comma
     // A server must not block because its output is not read.
     command.stdin(Stdio::null()).stdout(output::child_stdout()).stderr(output::child_stderr());
     command
+}
+
+/// Takes the supervisor's own variables of `environment` from the program.
+fn restrict(command: &mut Command, environment: impl Iterator<Item = (OsString, OsString)>) {
+    let ours = ["PATRONI_", "MATRIARCH_", "KUBERNETES_"];
+    for (key, value) in environment {
+        let name = key.to_string_lossy();
+        let secret = name == "POSTGRES_PASSWORD" || notify::VARIABLES.contains(&&*name);
+        if secret || ours.iter().any(|prefix| name.starts_with(prefix)) {
+            command.env_remove(&key);
+        }
+        if name == "PG_MALLOC_ARENA_MAX" {
+            command.env("MALLOC_ARENA_MAX", value);
+        }
+    }
 }
 
 /// Runs a program to its end and returns its standard output.
@@ -112,4 +118,33 @@ pub(super) async fn run_to_end(
 pub(super) fn last_lines(text: &str) -> String {
     let lines: Vec<&str> = text.split(['\n', '\r']).map(str::trim).filter(|line| !line.is_empty()).collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn programs_get_no_variable_of_the_supervisor_and_their_own_number_of_arenas() {
+        let mut command = Command::new("postgres");
+        let given = [
+            ("PATRONI_SCOPE", "x"),
+            ("MATRIARCH_NAME", "x"),
+            ("KUBERNETES_SERVICE_HOST", "x"),
+            ("POSTGRES_PASSWORD", "x"),
+            ("NOTIFY_SOCKET", "x"),
+            ("PG_MALLOC_ARENA_MAX", "2"),
+            ("TZ", "UTC"),
+        ];
+        restrict(&mut command, given.map(|(name, value)| (name.into(), value.into())).into_iter());
+        let changed = command.as_std().get_envs();
+        let mut changed: Vec<String> =
+            changed.map(|(name, value)| format!("{}={value:?}", name.display())).collect();
+        changed.sort();
+        let gone = ["KUBERNETES_SERVICE_HOST", "MATRIARCH_NAME", "NOTIFY_SOCKET", "PATRONI_SCOPE"];
+        let mut expected: Vec<String> = gone.iter().map(|name| format!("{name}=None")).collect();
+        expected.extend(["MALLOC_ARENA_MAX=Some(\"2\")", "POSTGRES_PASSWORD=None"].map(str::to_owned));
+        expected.sort();
+        assert_eq!(changed, expected);
+    }
 }

@@ -1,6 +1,6 @@
 use super::*;
 use crate::api::tests::{primary, replica, synchronous_member};
-use crate::model::SyncMode;
+use crate::model::{ClusterView, FailsafeKey, SyncMode};
 
 const NOW: Moment = Moment::from_millis(1_000_000);
 
@@ -113,4 +113,26 @@ fn trouble_with_the_kubernetes_api_is_a_metric_of_a_pod() {
     ] {
         assert!(page.contains(line), "{line}: {page}");
     }
+}
+
+#[test]
+fn metrics_of_failsafe_mode() {
+    let shown = |status: &Status| {
+        let page = text(status, NOW);
+        ["enabled", "is_active"]
+            .map(|what| value(&page, &format!("patroni_failsafe_mode_{what}")))
+            .into_iter()
+            .chain([value(&page, "patroni_failsafe_member")])
+            .collect::<String>()
+    };
+    let mut status = primary(NOW);
+    assert_eq!(shown(&status), "000");
+    status.settings.failsafe_mode = true;
+    assert_eq!(shown(&status), "100");
+    status.failsafe_active = true;
+    let members = [(status.me.name.clone(), status.me.api_url.clone())].into();
+    let view = status.last_view.as_deref().expect("a view").clone();
+    let failsafe = Some(FailsafeKey { members, mod_revision: 7 });
+    status.last_view = Some(std::sync::Arc::new(ClusterView { failsafe, ..view }));
+    assert_eq!(shown(&status), "111");
 }
