@@ -8,6 +8,7 @@ use crate::cli::check::CheckArgs;
 use crate::cli::context::Context;
 use crate::cli::error::CliResult;
 use crate::cli::exit::Exit;
+use crate::cli::output::{document, sorted};
 use crate::cli::target::environment;
 use crate::config::{self, Checked, Config, Fault, Faults, Sources};
 use crate::os::error_chain::ErrorChain;
@@ -41,6 +42,9 @@ pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     }
     if !is_quiet {
         context.ui.say("The configuration is valid");
+    }
+    if args.print {
+        context.ui.data(&document(&sorted(&found.written), context.global.output)?);
     }
     Ok(Exit::Done)
 }

@@ -18,4 +18,7 @@ pub struct CheckArgs {
     /// Do not ask etcd.
     #[arg(long)]
     pub ignore_etcd: bool,
+    /// Print a valid configuration with what the environment adds, passwords included.
+    #[arg(short, long)]
+    pub print: bool,
 }

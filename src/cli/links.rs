@@ -46,6 +46,9 @@ struct PatroniArgs {
     /// Accept ports in use.
     #[arg(short, long, requires = "validate_config")]
     ignore_listen_port: bool,
+    /// Print a valid configuration with what the environment adds, passwords included.
+    #[arg(short, long, requires = "validate_config")]
+    print: bool,
     /// Write the configuration of a running PostgreSQL instead of running.
     #[arg(long, group = "instead")]
     generate_config: bool,
@@ -66,8 +69,8 @@ impl PatroniArgs {
         let command = if self.version {
             Command::Version(VersionArgs::default())
         } else if self.validate_config {
-            let ignore_listen_port = self.ignore_listen_port;
-            Command::Check(CheckArgs { file, strict: false, ignore_listen_port, ignore_etcd: false })
+            let PatroniArgs { ignore_listen_port, print, .. } = self;
+            Command::Check(CheckArgs { file, strict: false, ignore_listen_port, ignore_etcd: false, print })
         } else if self.generate_config || self.generate_sample_config {
             let sample = self.generate_sample_config;
             Command::GenerateConfig(GenerateConfigArgs { file, dsn: self.dsn, sample })
@@ -136,9 +139,9 @@ mod tests {
             ("/opt/bin/patroni f.yml", "Run(RunArgs { file: Some(\"f.yml\") })"),
             ("patroni", "Run(RunArgs { file: None })"),
             (
-                "patroni --validate-config f.yml -i",
+                "patroni --validate-config f.yml -i -p",
                 "Check(CheckArgs { file: Some(\"f.yml\"), strict: false, \
-                 ignore_listen_port: true, ignore_etcd: false })",
+                 ignore_listen_port: true, ignore_etcd: false, print: true })",
             ),
             (
                 "patroni --generate-config f.yml --dsn host=a",

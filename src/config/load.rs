@@ -34,6 +34,8 @@ pub struct Checked {
     pub warnings: Vec<Fault>,
     /// The configuration, as far as it is readable.
     pub config: Option<Config>,
+    /// Its keys with those of the environment, as they were written: with passwords.
+    pub written: serde_json::Value,
     /// Its parameters. A fault of a parameter is only a warning, because the parameter is left out.
     pub parameters: Vec<Given>,
 }
@@ -66,17 +68,19 @@ pub fn load(sources: &Sources) -> Result<Loaded, Faults> {
 
 /// Reads as [`load`] does, and returns all results even if the configuration is invalid.
 pub fn check(sources: &Sources) -> Checked {
-    let (config, findings, parameters) = read(sources);
-    Checked { faults: findings.faults, warnings: findings.warnings, config, parameters }
+    let (config, findings, root) = read(sources);
+    let root = root.unwrap_or_default();
+    let ConfigFindings { faults, warnings, .. } = findings;
+    Checked { faults, warnings, config, written: root.to_json(), parameters: given_in_file(&root) }
 }
 
-fn read(sources: &Sources) -> (Option<Config>, ConfigFindings, Vec<Given>) {
+fn read(sources: &Sources) -> (Option<Config>, ConfigFindings, Option<Node>) {
     let mut findings = ConfigFindings::default();
     let Sources { path, environment, parameters, secrets: _ } = sources;
     let variables = variables::resolve(environment, &mut findings);
     let only_text = variables.get("PATRONI_CONFIGURATION").filter(|_| path.is_none());
     let Some(mut root) = written(path.as_deref(), only_text, &mut findings) else {
-        return (None, findings, Vec::new());
+        return (None, findings, None);
     };
     if only_text.is_none() {
         environment::overlay(&mut root, &variables, &mut findings);
@@ -98,7 +102,7 @@ fn read(sources: &Sources) -> (Option<Config>, ConfigFindings, Vec<Given>) {
     if alone {
         pod::name_variables(&mut findings);
     }
-    (config, findings, given_in_file(&root))
+    (config, findings, Some(root))
 }
 
 /// The content of the files, or of the variable in their place. `None`: they cannot be read.

@@ -119,20 +119,25 @@ async fn the_link_named_patroni_validates_as_patroni_does() {
     let binary = binary_in(&cluster.place);
     let patroni = binary.with_file_name("patroni");
     symlink(&binary, &patroni).expect("our own place is writable");
-    let validate = async || {
+    let validate = async |option: Option<&str>| {
         let mut command = command_as(&patroni, &member.folder);
-        command.arg("--validate-config").arg(member.config_file());
+        command.arg("--validate-config").arg(member.config_file()).args(option);
+        command.env("PATRONI_LOG_LEVEL", "DEBUG");
         let done = tokio::task::spawn_blocking(move || command.output()).await;
         done.expect("it is waited for").expect("it starts")
     };
-    let valid = validate().await;
+    let valid = validate(None).await;
     let printed = [valid.stdout.as_slice(), &valid.stderr].concat();
     assert_eq!((valid.status.code(), String::from_utf8_lossy(&printed).as_ref()), (Some(0), ""));
+    let printed = String::from_utf8(validate(Some("--print")).await.stdout).expect("text");
+    for line in ["log:\n  level: DEBUG\n", "\nrestapi:\n", "\nscope: herd\n"] {
+        assert!(printed.contains(line), "{line}: {printed}");
+    }
     let mut config = member.read_config();
     config["etcd3"]["hosts"] = json!([format!("127.0.0.1:{}", free_port())]);
     config["restapi"]["listen"] = json!("nowhere");
     member.write_config(&config);
-    let faulty = validate().await;
+    let faulty = validate(Some("--print")).await;
     let said = String::from_utf8_lossy(&faulty.stderr).into_owned();
     assert_eq!((faulty.status.code(), faulty.stdout.len()), (Some(1), 0), "{said}");
     for fault in ["restapi.listen", "does not answer"] {
