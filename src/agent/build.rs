@@ -241,7 +241,8 @@ impl Agent {
         let (report_sender, reports) = mpsc::unbounded_channel();
         let (progress_sender, progress) = watch::channel(CloneStatus::default());
         let secret_files = config::secret_files(&sources.environment);
-        let roles = RoleWork::recalled(postgres.recall_passwords(), !secret_files.is_empty());
+        let in_files = config::role_passwords_are_in_files(&sources.environment);
+        let roles = RoleWork::recalled(postgres.recall_passwords(), in_files);
         tokio::spawn(secrets::watch(secret_files, sources.secrets, report_sender.clone()));
         let tools = Tools {
             name: me.name.clone(),

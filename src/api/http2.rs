@@ -106,6 +106,16 @@ impl UnderWay {
     }
 }
 
+impl UnderWay {
+    /// Does what waits for the client. Meanwhile the connection counts as one that waits.
+    pub(super) async fn while_waiting<T>(self, work: impl Future<Output = T>) -> (T, UnderWay) {
+        let (number, connection) = (self.number.clone(), self.connection.clone());
+        drop(self);
+        let done = work.await;
+        (done, UnderWay::begin(&number, &connection))
+    }
+}
+
 impl Drop for UnderWay {
     fn drop(&mut self) {
         self.number.send_modify(|number| {

@@ -61,5 +61,5 @@ pub use postgresql::{Login, POSTGRES_MAJORS, Postgresql};
 pub use reader::list_items;
 pub use restapi::{Ctl, KeyfilePassword, RestApi, RestTls, VerifyClient, WriteAccess};
 pub use standby_cluster::StandbyRecovery;
-pub use variables::{canonical, secret_files, secrets_digest};
+pub use variables::{canonical, role_passwords_are_in_files, secret_files, secrets_digest};
 pub use watchdog::{WatchdogConfig, WatchdogDriver, WatchdogMode};

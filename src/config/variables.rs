@@ -12,6 +12,14 @@ use super::fault::{Fault, ValueOrigin};
 use super::image;
 use super::reader::ConfigFindings;
 
+/// The passwords of PostgreSQL's roles.
+const ROLE_PASSWORDS: [&str; 4] = [
+    "PATRONI_SUPERUSER_PASSWORD",
+    "PATRONI_REPLICATION_PASSWORD",
+    "PATRONI_REWIND_PASSWORD",
+    "POSTGRES_PASSWORD",
+];
+
 /// A variable with a value.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Variable {
@@ -73,6 +81,14 @@ pub fn secret_files(environment: &BTreeMap<String, String>) -> Vec<PathBuf> {
         matches!(known(name), Some((_, Form::File { .. }))).then(|| PathBuf::from(path))
     };
     environment.iter().filter_map(file).collect()
+}
+
+/// Whether a password of PostgreSQL's roles is in such a file.
+pub fn role_passwords_are_in_files(environment: &BTreeMap<String, String>) -> bool {
+    environment.keys().any(|name| {
+        let known = known(name).filter(|(_, form)| matches!(form, Form::File { .. }));
+        known.is_some_and(|(name, _)| ROLE_PASSWORDS.contains(&name.as_str()))
+    })
 }
 
 /// A number that is another one when the content of any of these files is another.
@@ -137,6 +153,15 @@ mod tests {
         assert_eq!(findings.warnings.len(), 1);
         assert!(findings.warnings[0].to_string().starts_with("PATRONI_NAME: MATRIARCH_NAME says"));
         assert!(resolved(&[("PATRONI_NAME", "a"), ("MATRIARCH_NAME", "a")]).1.warnings.is_empty());
+    }
+
+    #[test]
+    fn only_files_with_passwords_of_roles_are_followed_by_roles() {
+        let follows = |name: &str| {
+            role_passwords_are_in_files(&[(name.to_owned(), "/secret".to_owned())].into_iter().collect())
+        };
+        assert!(follows("POSTGRES_PASSWORD_FILE") && follows("MATRIARCH_REPLICATION_PASSWORD_FILE"));
+        assert!(!follows("PATRONI_RESTAPI_PASSWORD_FILE") && !follows("PATRONI_SUPERUSER_PASSWORD"));
     }
 
     #[test]

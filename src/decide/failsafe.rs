@@ -32,7 +32,8 @@ pub(super) fn reply(tick: &mut Tick<'_>, leadership: &Leadership, question: &Fai
     let until = tick.now + asked.max(tick.seen.settings.ttl);
     let longest = tick.memory.failsafe.promise.as_ref().map_or(until, |before| before.until.max(until));
     let FailsafeQuestion { leader, conn_url, slots, .. } = question.clone();
-    tick.memory.failsafe.promise = Some(Promise { leader, conn_url, until: longest, slots });
+    let since = standing(tick).map_or(tick.now, |before| before.since);
+    tick.memory.failsafe.promise = Some(Promise { leader, since, conn_url, until: longest, slots });
     Reply::Promised
 }
 
@@ -136,8 +137,10 @@ pub(super) fn may_have_promised(tick: &mut Tick<'_>) -> Option<Reason> {
 fn named_are_standbys(tick: &mut Tick<'_>) -> bool {
     let others = named(tick).into_iter().flatten().filter(|(name, _)| **name != tick.seen.me.name);
     let others: Vec<(MemberName, String)> = others.map(|(name, url)| (name.clone(), url.clone())).collect();
+    // The very name: an answer of another member must not allow me to lead.
     let is_standby = |(name, _): &(MemberName, String)| {
-        tick.answer_of(name).is_some_and(|answer| answer.reachable && answer.in_recovery)
+        let answer = tick.peers.get(name).filter(|answer| tick.is_answer_of_now(answer));
+        answer.is_some_and(|answer| answer.reachable && answer.in_recovery)
     };
     let all = others.iter().all(is_standby);
     if !all {

@@ -4,7 +4,8 @@
 //! Following is no more than that: the promise keeps me from leading, and this changes nothing about it. A member that
 //! was asked after me may have refused, and lead by now. So a source counts only while WAL comes from it. Otherwise it
 //! is left, and taken again only after it has answered that it is a primary, with a history that has all that lies
-//! here.
+//! here. Nor does a promise count that was made after the leader key was seen vacant: another member may lead by then
+//! that has counted this one's answer that it receives nothing.
 
 use super::attach::{self, AttachSource};
 use super::memory::Following;
@@ -21,7 +22,9 @@ pub(super) fn leader(tick: &Tick<'_>) -> Option<LeaderKey> {
 /// Points a standby without a source at it. A standby whose source went silent has been taken off it before.
 pub(super) fn follow(tick: &mut Tick<'_>, leader: &LeaderKey) {
     let has_source = !matches!(tick.memory.following, Some(Following::Nobody { .. }));
-    if has_source || tick.follow_target(&leader.name).is_none() {
+    let is_late =
+        failsafe::standing(tick).is_none_or(|promise| tick.memory.answers_since <= Some(promise.since));
+    if has_source || is_late || tick.follow_target(&leader.name).is_none() {
         return;
     }
     let since = history::left_at(tick);

@@ -53,6 +53,9 @@ pub struct FailsafeQuestion {
 pub struct Promise {
     /// To this leader.
     pub leader: MemberName,
+    /// Without a break since then.
+    #[serde(default)]
+    pub since: Moment,
     /// The address of its PostgreSQL.
     #[serde(default)]
     pub conn_url: String,

@@ -24,8 +24,8 @@ use crate::os::error_chain::ErrorChain;
 const SEGMENT_WITHIN: Duration = Duration::from_secs(60);
 /// The limit for all: a member that rejoins is worth more than the rest.
 const ALL_WITHIN: Duration = Duration::from_secs(300);
-/// The limit for one segment before a start as a standby, which waits for nothing else.
-const SEGMENT_BEFORE_START_WITHIN: Duration = Duration::from_secs(10);
+/// The limit for all before a start as a standby: it may be the only candidate.
+const BEFORE_START_WITHIN: Duration = Duration::from_secs(10);
 const READY: &str = ".ready";
 
 /// What becomes of WAL that cannot be archived.
@@ -76,15 +76,15 @@ pub(super) async fn save(inner: &PostgresInner, source: &LeaderHistory, unarchiv
         return;
     }
     let Some(command) = archive_command(inner, unarchived).await else { return };
-    let longest = match unarchived {
-        UnarchivedWal::Discarded => SEGMENT_WITHIN,
-        UnarchivedWal::Kept => SEGMENT_BEFORE_START_WITHIN,
+    let all_within = match unarchived {
+        UnarchivedWal::Discarded => ALL_WITHIN,
+        UnarchivedWal::Kept => BEFORE_START_WITHIN,
     };
     tracing::info!(files = names.len(), "archiving WAL that was not archived");
     let begun = clock::now();
     for (at, name) in names.iter().enumerate() {
-        let left = ALL_WITHIN.saturating_sub(clock::now().since(begun));
-        let within = longest.min(left);
+        let left = all_within.saturating_sub(clock::now().since(begun));
+        let within = SEGMENT_WITHIN.min(left);
         match archive(setup, &command, name, within).await {
             Ok(()) => {}
             Err(error) => {

@@ -19,8 +19,9 @@ use crate::os::error_chain::ErrorChain;
 const KEPT_MAX: usize = 5;
 /// The first version of pg_rewind with `--config-file`.
 const FIRST_WITH_CONFIG_FILE: u32 = 15;
-/// How long a rewind waits for the checkpoint of its source: twice the default of `checkpoint_timeout`.
-const CHECKPOINTED_WITHIN: Duration = Duration::from_secs(600);
+/// How long a rewind waits for the checkpoint of its source. It is not cut short when the supervisor is to end, and is
+/// tried again.
+const CHECKPOINTED_WITHIN: Duration = Duration::from_secs(30);
 /// The interval between looks at the source's control file.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// The limit for counting commits, which is optional.

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::io::ErrorKind;
+use std::sync::{Mutex, PoisonError};
 
 use postgres_protocol::escape::{escape_identifier, escape_literal};
 use postgres_protocol::password::scram_sha_256;
@@ -22,6 +23,9 @@ pub struct Passwords {
     /// The rewind user's, if there is one.
     pub rewind: Option<String>,
 }
+
+/// Held while the password file is read and written: a job and a statement may both be at it.
+static WRITING: Mutex<()> = Mutex::new(());
 
 impl Postgres {
     /// Uses these passwords for new connections, and the former ones where the new ones are not in force yet. True if
@@ -54,6 +58,7 @@ impl Postgres {
 /// Writes the password file for the programs and the WAL receiver that connect to `target`. All roles get their
 /// passwords together, so that the one that worked for a role tells which one comes first.
 pub(super) fn write_pgpass(setup: &Setup, target: &FollowTarget) -> Result<(), Error> {
+    let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let address = ConninfoAddress::parse(&target.conn_url).unwrap_or_default();
     let first = setup.rewind_credentials().password.known().likeliest();
     write(setup, &pgpass(setup, &address.hosts, first))
@@ -74,6 +79,7 @@ fn replace(inner: &PostgresInner, passwords: Passwords) -> bool {
 
 /// Writes the password file where there is none: a record of the passwords for the next supervisor.
 pub(super) fn note(setup: &Setup) -> Result<(), Error> {
+    let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     if setup.pgpass.exists() {
         return Ok(());
     }
@@ -90,8 +96,8 @@ fn recall(inner: &PostgresInner) -> bool {
     let text = fs::read_to_string(&inner.setup.pgpass).unwrap_or_default();
     let mut differs = false;
     for [_, _, user, password] in text.lines().filter_map(split_pgpass) {
-        if let Some(who) = roles(&inner.setup).find(|who| who.username == user) {
-            differs |= who.password.known().recall(password);
+        for who in roles(&inner.setup).filter(|who| who.username == user) {
+            differs |= who.password.known().recall(password.clone());
         }
     }
     differs
@@ -128,6 +134,7 @@ fn take_turns(inner: &PostgresInner) -> Result<(), Error> {
 /// Writes the password file anew, for the same hosts. It is also the record of the former passwords: they may still be
 /// in force when the next supervisor starts.
 fn rewrite(setup: &Setup, first: FirstPassword) -> Result<(), Error> {
+    let _alone = WRITING.lock().unwrap_or_else(PoisonError::into_inner);
     let text = match fs::read_to_string(&setup.pgpass) {
         Ok(text) => text,
         Err(error) if error.kind() == ErrorKind::NotFound => String::new(),
@@ -178,6 +185,21 @@ mod tests {
     fn all(password: &str) -> Passwords {
         let password = Some(password.to_owned());
         Passwords { superuser: password.clone(), replication: password, rewind: None }
+    }
+
+    #[test]
+    fn every_role_of_a_name_has_the_former_password() {
+        let pgpass = std::env::temp_dir().join(format!("rotation-shared-{}", std::process::id()));
+        let shared = |password: &str| {
+            let mut setup = incarnation(&pgpass, password).inner.setup.clone();
+            setup.replication.username = setup.superuser.username.clone();
+            Postgres::new(setup, Parameters::default())
+        };
+        assert!(!shared("old").recall_passwords());
+        let next = shared("new");
+        assert!(next.recall_passwords());
+        assert!(roles(&next.inner.setup).all(|who| who.password.known().is_replaced()));
+        fs::remove_file(&pgpass).expect("removed");
     }
 
     /// A supervisor that ends after it has taken a new password, and before the roles have it.

@@ -20,7 +20,7 @@ const LOOK_OPTIONS: &str = "-c statement_timeout=2000 -c pg_stat_statements.trac
 /// The limit for reading a history file from another member.
 const HISTORY_WITHIN: Duration = Duration::from_secs(10);
 /// How long another member's checkpoint may take before it is looked for in its control file.
-const CHECKPOINT_WITHIN: Duration = Duration::from_secs(60);
+const CHECKPOINT_WITHIN: Duration = Duration::from_secs(20);
 
 /// A connection to the local Postgres as the configured superuser, at a host or in a directory of sockets.
 pub(super) async fn at(

@@ -3,8 +3,20 @@
 use crate::sim::world::Sim;
 
 pub(crate) fn promoted(sim: &Sim, member: usize) {
+    judge(sim, member, 0);
+}
+
+/// A leader goes on until its lease ends by what it knows, whatever a restored store says of the time before it led.
+pub(crate) fn continued(sim: &Sim, member: usize) {
+    let restored = sim.world().ledger.memory.restored;
+    judge(sim, member, restored);
+}
+
+/// By the key, if it was written after this revision.
+fn judge(sim: &Sim, member: usize, after: i64) {
     let mut world = sim.world();
-    let Some(key) = world.etcd.store.keys.get(&world.keys.path("sync")) else { return };
+    let key = world.etcd.store.keys.get(&world.keys.path("sync"));
+    let Some(key) = key.filter(|key| after < key.mod_revision) else { return };
     let record: serde_json::Value = serde_json::from_slice(&key.value).unwrap_or_default();
     let named = record.get("leader").and_then(serde_json::Value::as_str);
     if named != Some(world.machines[member].name.as_str()) {

@@ -53,7 +53,7 @@ impl Health for HealthService {
         let service = request.into_inner().service;
         match serving(&self.handle.status(), &service, clock::now()) {
             ServingStatus::ServiceUnknown => {
-                Err(Status::not_found(format!("there is no health check \"{service}\"")))
+                Err(Status::not_found("there is no such health check: the names are those of REST"))
             }
             known => Ok(Response::new(HealthCheckResponse { status: known.into() })),
         }

@@ -43,6 +43,8 @@ use super::http2::UnderWay;
 use super::request_limits::RequestClass;
 use crate::agent::Handle;
 
+/// More than the message of a call that is answered at once.
+const SHORT_BYTES_MAX: usize = 4 << 10;
 /// How long a client may go on asking for descriptors in one stream.
 const REFLECTION_WITHIN: Duration = Duration::from_secs(60);
 
@@ -134,7 +136,7 @@ async fn admitted(
     setup: Arc<ApiSetup>,
     under_way: UnderWay,
 ) -> Result<Response<CallBody>, tonic::Status> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
     let path = head.uri.path();
     let kind = CallKind::of(path)
         .ok_or_else(|| tonic::Status::unimplemented(format!("there is no method {path} here")))?;
@@ -143,13 +145,19 @@ async fn admitted(
     }
     let place = kind.class().map(|class| routes.place(class)).transpose();
     let place = place.map_err(|why| tonic::Status::resource_exhausted(refusal::sentence(&why)))?;
+    // Such a call has no place, so its client must be able to hold nothing.
+    let (short, under_way) = match kind {
+        CallKind::AtOnce => under_way.while_waiting(read(&mut body, SHORT_BYTES_MAX)).await,
+        _ => (Ok(Bytes::new()), under_way),
+    };
     let admission = Arc::new(Admission { setup, _place: place, _under_way: under_way });
     let body = match kind {
+        CallKind::AtOnce => CallBody::new(Full::new(short?)),
         CallKind::Reflection => {
             let ends = Box::pin(tokio::time::sleep(REFLECTION_WITHIN));
             CallBody::new(ReflectionRequests { body, ends, _admission: admission.clone() })
         }
-        _ => CallBody::new(Full::new(read(body).await?)),
+        _ => CallBody::new(Full::new(read(&mut body, BODY_BYTES_MAX).await?)),
     };
     let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(admission);
@@ -173,8 +181,8 @@ async fn admitted(
 }
 
 /// The whole message of a call that has one.
-async fn read(body: Incoming) -> Result<Bytes, tonic::Status> {
-    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, BODY_BYTES_MAX).collect()).await {
+async fn read(body: &mut Incoming, bytes_max: usize) -> Result<Bytes, tonic::Status> {
+    match tokio::time::timeout(BODY_WITHIN, Limited::new(body, bytes_max).collect()).await {
         Ok(Ok(collected)) => Ok(collected.to_bytes()),
         Ok(Err(_)) | Err(_) => {
             Err(tonic::Status::invalid_argument("the request is too long, or did not arrive in time"))

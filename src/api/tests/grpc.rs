@@ -253,6 +253,8 @@ async fn health_checks_answer_and_are_watched() {
     let checked = health.check(ask("replica")).await.expect("it answers").into_inner();
     assert_eq!(status(checked), ServingStatus::NotServing);
     assert_eq!(health.check(ask("tea")).await.expect_err("none of it").code(), Code::NotFound);
+    let long = "x".repeat(5_000);
+    assert_eq!(health.check(ask(&long)).await.expect_err("too long").code(), Code::InvalidArgument);
     let mut watched = health.watch(ask("primary")).await.expect("it begins").into_inner();
     for expected in [ServingStatus::Serving, ServingStatus::NotServing] {
         let message = tokio::time::timeout(Duration::from_secs(20), watched.message()).await;

@@ -61,6 +61,18 @@ fn a_promised_primary_that_sends_nothing_is_left_and_compared_anew() {
     assert_eq!(sources(&mut world).len(), 1);
 }
 
+/// Another member may lead by then: it has counted this one's answer that it receives nothing.
+#[test]
+fn a_promise_that_came_after_the_vacancy_brings_no_standby_behind_anybody() {
+    let mut world = restarted(false, 1000);
+    asks(&mut world, question("b"));
+    for _ in 0..3 {
+        world.later(10).tells("b", branch(&[], 1, None));
+        assert_eq!(sources(&mut world), []);
+        asks(&mut world, question("b"));
+    }
+}
+
 #[test]
 fn a_standby_comes_behind_no_primary_that_it_did_not_promise() {
     for (promised, ended, lsn, follows) in [
