@@ -66,7 +66,7 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
 /// A primary has just gone on as the one that it was.
 pub(crate) fn continued(sim: &Sim, member: usize) {
     timelines::continued(sim, member);
-    sync_record::continued(sim, member);
+    sync_record::promoted(sim, member);
     loss::promoted(sim, member);
 }
 

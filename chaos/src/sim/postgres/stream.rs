@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use matriarch::model::DataDirectory;
+
 use super::disk::{Record, SEGMENT_BYTES};
 use super::{Phase, Walsender};
 use crate::sim::channel::Channel;
@@ -160,12 +162,12 @@ impl Sim {
             let after = known.checked_sub(1).map_or(batch.after, |last| batch.records[last].number);
             batch.records.drain(..known);
             if !batch.records.is_empty() && mine != after {
-                // One that starts decides nothing before it has seen etcd (seed 22957).
-                let supervised = machine
-                    .supervisor
-                    .as_ref()
-                    .is_some_and(|it| self.exec.is_alive(it.pid) && it.shared.view.borrow().is_some());
-                if !supervised || 0 < machine.untold {
+                // One that starts decides nothing before it has seen etcd (seed 22957) and its disk (seed 16092).
+                let supervised = machine.supervisor.as_ref().is_some_and(|it| {
+                    let has_read = matches!(it.shared.status.borrow().postgres.data, DataDirectory::Ready(_));
+                    self.exec.is_alive(it.pid) && it.shared.view.borrow().is_some() && has_read
+                });
+                if !supervised || server.stopping || 0 < machine.untold {
                     // Nobody chose that source since it has another history. PostgreSQL itself stops at the fork.
                     return false;
                 }
