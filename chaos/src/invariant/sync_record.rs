@@ -1,4 +1,4 @@
-//! No promotion outside the sync record: where the key `sync` is in force it names whoever becomes primary, before that.
+//! No promotion outside the sync record: where the key `sync` is in force it names whoever becomes primary before that.
 
 use crate::sim::world::Sim;
 
