@@ -24,13 +24,14 @@ async fn copies_of_the_files_reach_a_clone_and_a_rewind_uses_their_archive() {
         std::fs::write(&program, text).expect("our own place is writable");
         std::fs::set_permissions(&program, PermissionsExt::from_mode(0o755)).expect("it is ours");
         config["postgresql"]["config_dir"] = json!(elsewhere);
+        config["postgresql"]["config_base_name"] = json!("own");
         config["postgresql"]["bin_name"] = json!({ "pg_rewind": program });
         config["bootstrap"]["pg_hba"] = config["postgresql"]["pg_hba"].take();
         member.write_config(&config);
     }
     cluster.members[0].start();
     cluster.wait_until_writable(0, Duration::from_secs(60)).await;
-    let base = cluster.members[0].folder.join("etc/postgresql.base.conf");
+    let base = cluster.members[0].folder.join("etc/own.base.conf");
     let by_hand = std::fs::read_to_string(&base).expect("a base file")
         + "\nrestore_command = 'false'\nlog_min_duration_statement = 12345\n";
     std::fs::write(&base, by_hand).expect("our own place is writable");
@@ -57,6 +58,6 @@ async fn copies_of_the_files_reach_a_clone_and_a_rewind_uses_their_archive() {
     cluster.wait_until_well().await;
     let calls = std::fs::read_to_string(cluster.members[0].folder.join("rewinds")).expect("it was rewound");
     let elsewhere =
-        format!("--config-file={}", cluster.members[0].folder.join("etc/postgresql.conf").display());
+        format!("--config-file={}", cluster.members[0].folder.join("etc/own.conf").display());
     assert!(calls.contains("--restore-target-wal") && calls.contains(&elsewhere), "{calls}");
 }

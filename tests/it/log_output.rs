@@ -189,6 +189,8 @@ async fn systemd_is_notified() {
     let postmaster = member.postmaster().expect("it runs");
     let environment = std::fs::read(format!("/proc/{postmaster}/environ")).expect("root may read it");
     let environment = String::from_utf8_lossy(&environment).into_owned();
+    // A lock file of this supervisor's own process is stale for PostgreSQL.
+    assert!(environment.contains("PG_GRANDPARENT_PID="), "{environment}");
     assert!(!environment.contains("NOTIFY_SOCKET") && !environment.contains("WATCHDOG_"), "{environment}");
     member.signal_supervisor(Signal::SIGHUP);
     hears("RELOADING=1\nMONOTONIC_USEC=").await;
