@@ -57,7 +57,6 @@ async fn copies_of_the_files_reach_a_clone_and_a_rewind_uses_their_archive() {
     cluster.members[0].start();
     cluster.wait_until_well().await;
     let calls = std::fs::read_to_string(cluster.members[0].folder.join("rewinds")).expect("it was rewound");
-    let elsewhere =
-        format!("--config-file={}", cluster.members[0].folder.join("etc/own.conf").display());
+    let elsewhere = format!("--config-file={}", cluster.members[0].folder.join("etc/own.conf").display());
     assert!(calls.contains("--restore-target-wal") && calls.contains(&elsewhere), "{calls}");
 }
