@@ -18,7 +18,7 @@ use super::pods::Pods;
 use super::serial::SerialThread;
 use super::startup::{self, Fenced, FirstLook, WaitForEtcd};
 use super::store_file::StoreFile;
-use super::{Handle, Orders, Status, handle, perform, secrets, wiring};
+use super::{Handle, Orders, Status, handle, perform, roles, wiring};
 use crate::config::{self, Config, Effective, Sources};
 use crate::core::member::Member;
 use crate::core::roles::RoleWork;
@@ -243,7 +243,7 @@ impl Agent {
         let secret_files = config::secret_files(&sources.environment);
         let in_files = config::role_passwords_are_in_files(&sources.environment);
         let roles = RoleWork::recalled(postgres.recall_passwords(), in_files);
-        tokio::spawn(secrets::watch(secret_files, sources.secrets, report_sender.clone()));
+        tokio::spawn(roles::watch(secret_files, sources.secrets, report_sender.clone()));
         let tools = Tools {
             name: me.name.clone(),
             postgres,

@@ -22,8 +22,8 @@ use crate::core::member::{Decided, LOOK_WITHIN, Levels, LookAnswer, Member, Memb
 use crate::core::roles::RoleWork;
 use crate::etcd::LeaseKeeper;
 use crate::model::{
-    CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,
-    Outcome, Reply, RequestId, View,
+    CloneProgress, ExitBecause, Finished, JobKind, LeaderHearing, LeaseFacts, LeaseId, MemberName,
+    MemberRecord, Moment, Outcome, Reply, RequestId, View,
 };
 use crate::os::clock;
 use crate::os::notify::Systemd;
@@ -174,7 +174,7 @@ impl Cycle {
                 }
                 self.state.arrived.push(*event);
             }
-            TaskReport::Prepared { look, applied, enacted } => {
+            TaskReport::Prepared { look, applied, passwords_set } => {
                 let changed = applied.is_some();
                 if let Some((parameters, taken)) = applied {
                     self.dynamic.applied(*parameters, taken);
@@ -182,7 +182,7 @@ impl Cycle {
                         self.call_back_reload();
                     }
                 }
-                if enacted {
+                if passwords_set {
                     self.state.roles.passwords_set(look);
                 }
                 self.state.arrived.push(MemberEvent::Answered(look, LookAnswer::Prepared { changed }));
@@ -283,6 +283,7 @@ impl Cycle {
             settings,
             view,
             lease: self.lease(),
+            hearing: LeaderHearing::default(),
             process: postgres.process().borrow().clone(),
             liveness: self.probe.facts(),
             sync_owner: postgres.sync_owner(),

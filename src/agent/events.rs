@@ -20,7 +20,7 @@ pub(super) enum TaskReport {
         /// The parameters that were written, and whether PostgreSQL has taken them.
         applied: Option<(Box<Parameters>, bool)>,
         /// The roles have their new passwords.
-        enacted: bool,
+        passwords_set: bool,
     },
     /// A file that holds a secret holds another one.
     SecretsChanged,

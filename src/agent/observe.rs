@@ -3,7 +3,7 @@
 
 use super::cycle::Cycle;
 use super::events::TaskReport;
-use super::{dynamic, secrets};
+use super::{dynamic, roles};
 use crate::core::member::{
     AskedPostgres, DATA_WITHIN, LOOK_WITHIN, LookAnswer, LookId, MemberEvent, PostgresTrouble, Question,
     SETTLED_WITHIN,
@@ -61,12 +61,12 @@ impl Cycle {
                 }
                 None => None,
             };
-            let enacted = match passwords {
-                Some(due) => secrets::follow(&postgres, due).await,
+            let passwords_set = match passwords {
+                Some(due) => roles::follow(&postgres, due).await,
                 None => false,
             };
             // The loop has ended when nobody listens.
-            let _ = reports.send(TaskReport::Prepared { look, applied, enacted });
+            let _ = reports.send(TaskReport::Prepared { look, applied, passwords_set });
         };
         // Not given up half-way: rules that PostgreSQL refuses are taken back at the end.
         self.tools.statements.run("parameters", work);

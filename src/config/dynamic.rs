@@ -10,8 +10,8 @@ use super::local::Config;
 use super::reader::{ConfigFindings, Section};
 use super::standby_cluster::{self, StandbyRecovery};
 use super::tree::Node;
-use super::{by_role, guc, slots};
-use crate::model::{RECOVERY_PARAMETERS, Settings, SettingsByRole, SyncMode, SyncSettings};
+use super::{by_role, guc, slots, synchronous};
+use crate::model::{FailoverBy, RECOVERY_PARAMETERS, Settings, SettingsByRole, SyncSettings};
 
 /// The settings in force.
 #[derive(Clone, Debug)]
@@ -69,8 +69,6 @@ const WITHOUT_EFFECT: [(&str, &str); 2] = [
     ("pg_ctl_timeout", "`primary_start_timeout` bounds a start"),
     ("use_unix_socket_repl", "standbys connect to the leader by its `connect_address`"),
 ];
-/// The key of the synchronous mode.
-pub(super) const SYNC_MODE: &str = "synchronous_mode";
 /// Keys of `postgresql` that only the local file may set.
 const LOCAL_ONLY: [&str; 7] =
     ["connect_address", "proxy_address", "listen", "config_dir", "data_dir", "pgpass", "authentication"];
@@ -177,7 +175,7 @@ pub fn sync_settings(dynamic_json: &str) -> SyncSettings {
     let node = tree(dynamic_json);
     let (mut top, mut findings) = (Section::root(&node), ConfigFindings::default());
     let (standby_cluster, _) = standby_cluster::read(&mut top, &mut findings);
-    synchronous(&mut top, standby_cluster.is_some(), &mut findings)
+    synchronous::read(&mut top, standby_cluster.is_some(), &mut findings)
 }
 
 /// Whether the JSON text of the key `config` is that of a standby cluster, for programs other than a member.
@@ -252,10 +250,14 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
         primary_stop_timeout: if stop.is_zero() { default.primary_stop_timeout } else { stop },
         pause: top.flag("pause", default.pause, findings),
         failsafe_mode: top.flag("failsafe_mode", default.failsafe_mode, findings),
+        failover: failover(&mut top, findings),
+        suspect_after: top
+            .span("suspect_after", default.suspect_after, findings)
+            .clamp(Settings::SUSPECT_AFTER_MIN, Settings::SUSPECT_AFTER_MAX),
         member_slots_ttl: top.span("member_slots_ttl", default.member_slots_ttl, findings),
         slots: slots::read(&mut top, standby_cluster.is_some(), findings),
         max_timelines_history: top.bytes("max_timelines_history", 0, findings) as usize,
-        sync: synchronous(&mut top, standby_cluster.is_some(), findings),
+        sync: synchronous::read(&mut top, standby_cluster.is_some(), findings),
         standby_cluster,
         ..default
     };
@@ -272,39 +274,16 @@ pub(super) fn read(node: &Node, findings: &mut ConfigFindings) -> (Settings, Pos
     (settings, dynamic)
 }
 
-/// In a standby cluster no commit waits for anything: the mode is off.
-fn synchronous(
-    top: &mut Section<'_>,
-    in_standby_cluster: bool,
-    findings: &mut ConfigFindings,
-) -> SyncSettings {
-    let key = SYNC_MODE;
-    let mode = match top.get(key) {
-        Some(node) => match super::reader::plain(node).map(|text| text.to_ascii_lowercase()) {
-            Some(text) if text == "quorum" => SyncMode::Quorum,
-            text => match text.as_deref().and_then(super::units::boolean) {
-                Some(true) => SyncMode::On,
-                Some(false) => SyncMode::Off,
-                None => {
-                    top.fault(key, node, "write on, off or quorum", findings);
-                    SyncMode::Off
-                }
-            },
-        },
-        None => SyncMode::Off,
-    };
-    let lag_key = "maximum_lag_on_syncnode";
-    // A negative value, the default, sets no limit.
-    let negative = |node: &Node| super::reader::plain(node).is_some_and(|text| text.starts_with('-'));
-    let maximum_lag = match top.get(lag_key) {
-        Some(node) if !negative(node) => Some(top.bytes(lag_key, 0, findings)).filter(|bytes| *bytes > 0),
-        Some(_) | None => None,
-    };
-    SyncSettings {
-        mode: if in_standby_cluster { SyncMode::Off } else { mode },
-        strict: top.flag("synchronous_mode_strict", false, findings),
-        node_count: (top.bytes("synchronous_node_count", 1, findings) as usize).max(1),
-        maximum_lag,
+fn failover(top: &mut Section<'_>, findings: &mut ConfigFindings) -> FailoverBy {
+    let key = "failover";
+    let Some(node) = top.get(key) else { return FailoverBy::default() };
+    match super::reader::plain(node).as_deref() {
+        Some("lease") => FailoverBy::Lease,
+        Some("recruit") => FailoverBy::Recruit,
+        Some(_) | None => {
+            top.fault(key, node, "write lease or recruit", findings);
+            FailoverBy::default()
+        }
     }
 }
 

@@ -3,12 +3,13 @@
 
 use serde_json::{Map, Value as Json};
 
-use super::dynamic::{self, SYNC_MODE};
+use super::dynamic;
 use super::fault::{Fault, Faults, ValueOrigin};
 use super::given::new_parameters;
 use super::guc;
 use super::reader::ConfigFindings;
 use super::standby_cluster;
+use super::synchronous::SYNC_MODE;
 use super::tree::Node;
 use crate::model::{SyncMode, SyncSettings};
 

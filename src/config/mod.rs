@@ -37,6 +37,7 @@ mod scalar;
 mod scripts;
 mod slots;
 mod standby_cluster;
+mod synchronous;
 mod tree;
 mod units;
 mod variables;

@@ -59,7 +59,8 @@ impl RoleWork {
         if !self.replaced || self.passwords_again_at.is_some_and(|at| now < at) {
             return None;
         }
-        let starts_as_standby = matches!(postgres.process, Process::Up { standby_start: true, .. });
+        let starts_as_standby =
+            postgres.sql.is_none() && matches!(postgres.process, Process::Up { standby_start: true, .. });
         let due = match postgres.answering().map(|sql| (&sql.standby, sql.timeline)) {
             Some((Standby::No, Some(timeline)))
                 if self.from_files && leads && self.set_on != Some(timeline) =>
@@ -68,7 +69,7 @@ impl RoleWork {
                 DuePasswords::SetInRoles
             }
             Some((Standby::Yes { receiver: None, .. }, _)) => DuePasswords::TryOther,
-            // Before it is consistent, a copy may need another member's WAL.
+            // It has never answered: before it is consistent, a copy may need another member's WAL.
             None if starts_as_standby => DuePasswords::TryOther,
             Some(_) | None => return None,
         };
@@ -154,6 +155,8 @@ mod tests {
         };
         let unfed = answering(standby, 1);
         assert_eq!(work.due_passwords(&unfed, false, look, at(1)), Some(DuePasswords::TryOther));
+        let hung = PostgresFacts { sql_trouble: Some("no answer in time".to_owned()), ..unfed.clone() };
+        assert_eq!(work.due_passwords(&hung, false, look, at(10)), None, "it may stream");
         let starting = PostgresFacts { sql: None, ..unfed };
         assert_eq!(work.due_passwords(&starting, false, look, at(10)), Some(DuePasswords::TryOther));
     }

@@ -73,7 +73,7 @@ fn refusal(
 
 /// The promise that has not ended.
 pub(super) fn standing<'t>(tick: &'t Tick<'_>) -> Option<&'t Promise> {
-    tick.memory.failsafe.promise.as_ref().filter(|promise| tick.now < promise.until)
+    tick.memory.failsafe.standing(tick.now)
 }
 
 /// Why I must not take the leader key, or not yet.

@@ -155,10 +155,14 @@ pub struct FailsafeWritten {
 }
 
 impl FailsafeLedger {
+    /// The promise that has not ended.
+    pub fn standing(&self, now: Moment) -> Option<&Promise> {
+        self.promise.as_ref().filter(|promise| now < promise.until)
+    }
+
     /// Whether I lead by the members' promises, or have promised.
     pub fn is_active(&self, lease: &LeaseFacts, now: Moment) -> bool {
-        let promises = self.promise.as_ref().is_some_and(|promise| now < promise.until);
-        promises || (lease.leading_at(now).is_some() && lease.is_promised(now))
+        self.standing(now).is_some() || (lease.leading_at(now).is_some() && lease.is_promised(now))
     }
 }
 

@@ -8,30 +8,25 @@
 //! that has counted this one's answer that it receives nothing.
 
 use super::attach::{self, AttachSource};
+use super::history;
 use super::memory::Following;
 use super::tick::{PROMISED_TERM, Tick};
-use super::{failsafe, history};
-use crate::model::{Action, LeaderKey, WaitingOn};
+use crate::model::{Action, LeaderKey, Promise, WaitingOn};
 
-/// Who goes on by my promise.
-pub(super) fn leader(tick: &Tick<'_>) -> Option<LeaderKey> {
-    let promise = failsafe::standing(tick)?;
-    Some(LeaderKey { name: promise.leader.clone(), lease: None, term: PROMISED_TERM })
-}
-
-/// Points a standby without a source at it. A standby whose source went silent has been taken off it before.
-pub(super) fn follow(tick: &mut Tick<'_>, leader: &LeaderKey) {
+/// Points a standby without a source at the member that it has promised. A standby whose source went silent has been
+/// taken off it before.
+pub(super) fn follow(tick: &mut Tick<'_>, promise: &Promise) {
+    let leader = LeaderKey { name: promise.leader.clone(), lease: None, term: PROMISED_TERM };
     let has_source = !matches!(tick.memory.following, Some(Following::Nobody { .. }));
-    let is_late =
-        failsafe::standing(tick).is_none_or(|promise| tick.memory.answers_since <= Some(promise.since));
+    let is_late = tick.memory.answers_since <= Some(promise.since);
     if has_source || is_late || tick.follow_target(&leader.name).is_none() {
         return;
     }
     let since = history::left_at(tick);
-    let theirs = history::leader_branch_since(tick, leader, since);
-    tick.wake_in(history::ask_again_in(tick, leader), WaitingOn::Leader);
+    let theirs = history::leader_branch_since(tick, &leader, since);
+    tick.wake_in(history::ask_again_in(tick, &leader), WaitingOn::Leader);
     if let Some(theirs) = theirs
-        && let AttachSource::Proved(target) = attach::source(tick, leader, &theirs)
+        && let AttachSource::Proved(target) = attach::source(tick, &leader, &theirs)
     {
         tick.act(Action::Follow(Some(target)));
     }

@@ -23,8 +23,8 @@ const ASK_AGAIN: Duration = Duration::from_millis(200);
 pub(super) fn run(tick: &mut Tick<'_>, sql: &SqlFacts) -> Reason {
     sync::keep_names(tick);
     attach::leave_stale_source(tick, sql);
-    match promised::leader(tick) {
-        Some(leader) => promised::follow(tick, &leader),
+    match failsafe::standing(tick).cloned() {
+        Some(promise) => promised::follow(tick, &promise),
         None => sync::let_go(tick),
     }
     requests::advance(tick);

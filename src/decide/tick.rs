@@ -172,8 +172,8 @@ impl<'a> Tick<'a> {
 
     /// The address that a leader has named when it was promised to lead on.
     fn promised_url(&self, name: &MemberName) -> Option<String> {
-        let promise = self.memory.failsafe.promise.as_ref()?;
-        let counts = promise.leader == *name && self.now < promise.until && !promise.conn_url.is_empty();
+        let promise = self.memory.failsafe.standing(self.now)?;
+        let counts = promise.leader == *name && !promise.conn_url.is_empty();
         counts.then(|| promise.conn_url.clone())
     }
 

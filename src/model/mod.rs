@@ -19,6 +19,7 @@ mod failsafe;
 mod failure;
 mod guarantee;
 mod hand_over;
+mod heartbeat;
 mod json;
 mod lease;
 mod listen;
@@ -65,6 +66,7 @@ pub use failsafe::{FailsafeKey, FailsafeMembers, FailsafePlan, FailsafeQuestion,
 pub use failure::Failure;
 pub use guarantee::{Guarantee, StandbyKind};
 pub use hand_over::{HandOverRefusal, HandOverStep};
+pub use heartbeat::{FailoverBy, Heartbeat, LeaderHearing};
 pub use json::{compact as json_compact, one_line as json_one_line, spaced as json_spaced};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use listen::{ListenAddress, local_host};

@@ -6,9 +6,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    Branch, CloneProgress, ClusterView, Job, JobKind, LeaderSlots, LeaseFacts, Lsn, MemberName, Moment,
-    PeerAnswer, PeerIdentity, PodEnd, PostgresFacts, Process, Request, ScriptsInUse, SessionId, Settings,
-    Tags, WallTime,
+    Branch, CloneProgress, ClusterView, Job, JobKind, LeaderHearing, LeaderSlots, LeaseFacts, Lsn,
+    MemberName, Moment, PeerAnswer, PeerIdentity, PodEnd, PostgresFacts, Process, Request, ScriptsInUse,
+    SessionId, Settings, Tags, WallTime,
 };
 
 /// The input of one decision. No fact is read twice, and each carries its age.
@@ -22,6 +22,9 @@ pub struct Observation {
     pub view: Option<View>,
     /// My lease.
     pub lease: LeaseFacts,
+    /// What I hear of the leader.
+    #[serde(default)]
+    pub hearing: LeaderHearing,
     /// My Postgres.
     pub postgres: PostgresFacts,
     /// The newest answer of every member that was asked.

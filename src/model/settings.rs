@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::{SlotSettings, StandbyCluster, SyncSettings};
+use super::{FailoverBy, SlotSettings, StandbyCluster, SyncSettings};
 
 /// The settings in the key `config`, with defaults for those that are absent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -28,6 +28,12 @@ pub struct Settings {
     /// While etcd does not answer, the leader goes on as long as all members promise not to take the leader key.
     #[serde(default)]
     pub failsafe_mode: bool,
+    /// How a leader that may be dead is replaced.
+    #[serde(default)]
+    pub failover: FailoverBy,
+    /// A leader without a heartbeat for this long is suspected. What a slow link shows may lengthen it.
+    #[serde(default = "suspect_after")]
+    pub suspect_after: Duration,
     /// Members stream through physical slots.
     pub use_slots: bool,
     /// A slot of a member that is away is kept this long.
@@ -53,6 +59,14 @@ pub struct Settings {
 impl Settings {
     /// A shorter lease has no room for a renewal, a demotion and a kill.
     pub const TTL_MIN: Duration = Duration::from_secs(3);
+    /// A shorter time would be several lost heartbeats at most.
+    pub const SUSPECT_AFTER_MIN: Duration = Duration::from_millis(300);
+    /// A longer time gains nothing over the lease.
+    pub const SUSPECT_AFTER_MAX: Duration = Duration::from_secs(2);
+}
+
+fn suspect_after() -> Duration {
+    Duration::from_millis(600)
 }
 
 impl Default for Settings {
@@ -67,6 +81,8 @@ impl Default for Settings {
             primary_stop_timeout: Duration::from_secs(60),
             pause: false,
             failsafe_mode: false,
+            failover: FailoverBy::default(),
+            suspect_after: suspect_after(),
             use_slots: true,
             member_slots_ttl: Duration::from_secs(1800),
             slots: SlotSettings::default(),

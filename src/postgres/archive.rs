@@ -24,7 +24,7 @@ use crate::os::error_chain::ErrorChain;
 const SEGMENT_WITHIN: Duration = Duration::from_secs(60);
 /// The limit for all: a member that rejoins is worth more than the rest.
 const ALL_WITHIN: Duration = Duration::from_secs(300);
-/// The limit for all before a start as a standby: it may be the only candidate.
+/// The limit for all before a start as a standby, the question to its source included: it may be the only candidate.
 const BEFORE_START_WITHIN: Duration = Duration::from_secs(10);
 const READY: &str = ".ready";
 
@@ -44,7 +44,10 @@ pub(super) async fn save_before_clone(inner: &PostgresInner, source: &FollowTarg
 
 /// Before a former primary starts behind this member, without a rewind.
 pub(super) async fn save_before_start(inner: &PostgresInner, source: &FollowTarget) {
-    save_shared_with(inner, source, UnarchivedWal::Kept).await;
+    let saved = save_shared_with(inner, source, UnarchivedWal::Kept);
+    if tokio::time::timeout(BEFORE_START_WITHIN, saved).await.is_err() {
+        tracing::warn!(unarchived = ?UnarchivedWal::Kept, "not all WAL was archived in time");
+    }
 }
 
 async fn save_shared_with(inner: &PostgresInner, source: &FollowTarget, unarchived: UnarchivedWal) {
@@ -76,14 +79,10 @@ pub(super) async fn save(inner: &PostgresInner, source: &LeaderHistory, unarchiv
         return;
     }
     let Some(command) = archive_command(inner, unarchived).await else { return };
-    let all_within = match unarchived {
-        UnarchivedWal::Discarded => ALL_WITHIN,
-        UnarchivedWal::Kept => BEFORE_START_WITHIN,
-    };
     tracing::info!(files = names.len(), "archiving WAL that was not archived");
     let begun = clock::now();
     for (at, name) in names.iter().enumerate() {
-        let left = all_within.saturating_sub(clock::now().since(begun));
+        let left = ALL_WITHIN.saturating_sub(clock::now().since(begun));
         let within = SEGMENT_WITHIN.min(left);
         match archive(setup, &command, name, within).await {
             Ok(()) => {}

@@ -45,13 +45,13 @@ impl Postgres {
     }
 
     /// Sets the new passwords of the roles on this primary.
-    pub async fn enact_passwords(&self) -> Result<(), Error> {
-        enact(&self.inner).await
+    pub async fn set_role_passwords(&self) -> Result<(), Error> {
+        set_in_roles(&self.inner).await
     }
 
     /// For a standby that receives no WAL: the other password may be in force at its source.
-    pub fn take_turns_with_passwords(&self) -> Result<(), Error> {
-        take_turns(&self.inner)
+    pub fn try_other_password(&self) -> Result<(), Error> {
+        try_other(&self.inner)
     }
 }
 
@@ -104,7 +104,7 @@ fn recall(inner: &PostgresInner) -> bool {
 }
 
 /// Sets the new passwords of the roles, on the primary only. They are sent as verifiers, and even those are not logged.
-async fn enact(inner: &PostgresInner) -> Result<(), Error> {
+async fn set_in_roles(inner: &PostgresInner) -> Result<(), Error> {
     let setup = &inner.setup;
     let what = "change the passwords";
     let options = "-c synchronous_commit=local -c statement_timeout=5000";
@@ -122,7 +122,7 @@ async fn enact(inner: &PostgresInner) -> Result<(), Error> {
 }
 
 /// For a standby whose login fails: the primary's role may have either password.
-fn take_turns(inner: &PostgresInner) -> Result<(), Error> {
+fn try_other(inner: &PostgresInner) -> Result<(), Error> {
     let (setup, replication) = (&inner.setup, &inner.setup.replication);
     let text = fs::read_to_string(&setup.pgpass).unwrap_or_default();
     let mut lines = text.lines().filter_map(split_pgpass);
@@ -222,7 +222,7 @@ mod tests {
             let next = incarnation(&pgpass, "new");
             assert!(next.recall_passwords(), "follows: {follows}");
             for expected in ["old", "new"] {
-                next.take_turns_with_passwords().expect("written");
+                next.try_other_password().expect("written");
                 let text = fs::read_to_string(&pgpass).expect("a file");
                 let line = text.lines().find(|line| line.contains(":replicator:")).expect("a line");
                 assert!(line.ends_with(expected) && line.starts_with("b:5433:") == follows, "{text}");

@@ -6,8 +6,8 @@ use std::time::Duration;
 use matriarch::decide::{Decision, Memory, decide};
 use matriarch::model::{
     ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Death, Finished,
-    JobKind, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, LivenessVerdict, Lsn, Me, MemberKey,
-    MemberName, MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity,
+    JobKind, LeaderHearing, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, LivenessVerdict, Lsn, Me,
+    MemberKey, MemberName, MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity,
     PostgresFacts, Process, Role, SessionId, Settings, SqlFacts, Standby, StoreMark, SyncFacts, SyncOwner,
     SyncState, Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime, Walsender, WriteFacts,
 };
@@ -65,6 +65,7 @@ impl World {
             },
             settings: Settings::default(),
             view: Some(View { cluster, seen_at: START }),
+            hearing: LeaderHearing::default(),
             lease: LeaseFacts {
                 lease: Some(MY_LEASE),
                 moving_to: None,

@@ -39,7 +39,8 @@ async fn copies_of_the_files_reach_a_clone_and_a_rewind_uses_their_archive() {
     let by_hand =
         std::fs::read_to_string(&rules).expect("access rules") + "host all all 127.0.0.2/32 trust\n";
     std::fs::write(&rules, by_hand).expect("our own place is writable");
-    assert_eq!(cluster.members[0].post("/restart", &json!({})).await.status, 200);
+    let restarted = cluster.members[0].post("/restart", &json!({})).await;
+    assert_eq!(restarted.status, 200, "{}", restarted.body);
 
     cluster.members[1].start();
     cluster.wait_until_well().await;

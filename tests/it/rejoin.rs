@@ -21,19 +21,24 @@ async fn a_standby_rejoins_by_following() {
     assert_eq!(cluster.members[1].created_at(), created, "no new clone");
 }
 
+/// The old primary diverges and comes back. Whether it was cloned anew for that.
+async fn is_cloned_to_rejoin(cluster: &mut Cluster) -> bool {
+    let created = cluster.members[0].created_at();
+    let successor = diverge(cluster).await;
+    cluster.members[0].start();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+    wait_for_rows(cluster, 0, "2").await;
+    cluster.members[0].created_at() != created
+}
+
 /// The old primary had commits that no standby had received when its machine died. When it comes back it is rewound:
 /// those rows are gone, the cluster's rows are there, and no new clone was made. pg_rewind is told of the archive.
 #[tokio::test]
 async fn a_diverged_member_rejoins_by_rewind() {
     let archive = json!({ "postgresql": { "parameters": { "restore_command": "cp /nowhere/%f %p" } } });
     let mut cluster = Plan::new(2).dynamic(archive).start().await;
-    let created = cluster.members[0].created_at();
-    let successor = diverge(&mut cluster).await;
-    cluster.members[0].start();
-    let seen = cluster.wait_until_well().await;
-    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
-    wait_for_rows(&cluster, 0, "2").await;
-    assert_eq!(cluster.members[0].created_at(), created, "no new clone");
+    assert!(!is_cloned_to_rejoin(&mut cluster).await, "no new clone");
     let kept = std::fs::read_dir(cluster.members[0].folder.join("data.diverged")).expect("WAL was kept");
     let report = kept.flatten().next().expect("that of one rewind").path().join("report.json");
     let report: Value = serde_json::from_slice(&std::fs::read(report).expect("a report")).expect("JSON");
@@ -49,13 +54,7 @@ async fn a_diverged_member_rejoins_by_clone_without_pg_rewind() {
         "postgresql": { "use_pg_rewind": false, "remove_data_directory_on_diverged_timelines": true },
     });
     let mut cluster = Plan::new(2).dynamic(settings.clone()).all(settings).start().await;
-    let created = cluster.members[0].created_at();
-    let successor = diverge(&mut cluster).await;
-    cluster.members[0].start();
-    let seen = cluster.wait_until_well().await;
-    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
-    wait_for_rows(&cluster, 0, "2").await;
-    assert_ne!(cluster.members[0].created_at(), created, "a new clone");
+    assert!(is_cloned_to_rejoin(&mut cluster).await, "a new clone");
 }
 
 /// pg_rewind fails each time, and the operator allows a new clone in that case.
@@ -73,13 +72,7 @@ async fn a_diverged_member_rejoins_by_clone_after_a_failed_rewind() {
     merge(&mut config, &json!({ "postgresql": settings }));
     m1.write_config(&config);
     cluster.start().await;
-    let created = cluster.members[0].created_at();
-    let successor = diverge(&mut cluster).await;
-    cluster.members[0].start();
-    let seen = cluster.wait_until_well().await;
-    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
-    wait_for_rows(&cluster, 0, "2").await;
-    assert_ne!(cluster.members[0].created_at(), created, "a new clone");
+    assert!(is_cloned_to_rejoin(&mut cluster).await, "a new clone");
     assert!(cluster.members[0].log_text().contains("pg_rewind"), "{}", cluster.story());
 }
 

@@ -71,14 +71,20 @@ async fn wait_for_leader(cluster: &Cluster, name: &str) {
     cluster.wait_for(Duration::from_secs(60), &format!("{name} leads"), leads).await;
 }
 
+/// A leader that requires its watchdog, at a `ttl` of 20 s.
+async fn with_a_device() -> (Cluster, Device) {
+    let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
+    require(&cluster.members[0]);
+    let device = Device::of(&cluster.members[0]);
+    cluster.members[0].start();
+    wait_for_leader(&cluster, "m1").await;
+    (cluster, device)
+}
+
 /// Its timeout is that of the lease minus the margin; every renewal pings it; the magic byte comes last.
 #[tokio::test]
 async fn the_watchdog_is_timed_pinged_and_closed() {
-    let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
-    require(&cluster.members[0]);
-    let mut device = Device::of(&cluster.members[0]);
-    cluster.members[0].start();
-    wait_for_leader(&cluster, "m1").await;
+    let (mut cluster, mut device) = with_a_device().await;
     let pinged =
         until(Duration::from_secs(20), async || (3 <= pings(device.read()).len()).then_some(())).await;
     assert!(pinged.is_some(), "{:?}\n{}", device.read(), cluster.story());
@@ -92,11 +98,7 @@ async fn the_watchdog_is_timed_pinged_and_closed() {
 /// A changed `ttl` changes its timeout, in both directions.
 #[tokio::test]
 async fn the_watchdog_follows_a_changed_ttl() {
-    let mut cluster = Plan::new(1).dynamic(json!({ "ttl": 20 })).prepare().await;
-    require(&cluster.members[0]);
-    let mut device = Device::of(&cluster.members[0]);
-    cluster.members[0].start();
-    wait_for_leader(&cluster, "m1").await;
+    let (cluster, mut device) = with_a_device().await;
     for (ttl, expected) in [(40, 16..=35), (20, ALLOWED)] {
         let patched = cluster.members[0].send("PATCH", "/config", Some(&json!({ "ttl": ttl }))).await;
         assert_eq!(patched.status, 200, "{}", patched.body);

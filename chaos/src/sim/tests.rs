@@ -82,8 +82,8 @@ fn a_commit_lost_under_the_sync_record_is_seen() {
 
 #[test]
 fn a_commit_lost_to_strangers_or_faulty_settings_is_seen() {
-    is_caught(Mutation::TrustAnyAnswer, "loss", 1727);
-    is_caught(Mutation::SettingsByDefault, "loss", 502);
+    is_caught(Mutation::TrustAnyAnswer, "loss", 2404);
+    is_caught(Mutation::SettingsByDefault, "loss", 987);
 }
 
 #[test]
@@ -111,7 +111,7 @@ fn a_timeline_that_is_used_twice_is_seen() {
 #[test]
 fn a_start_in_place_where_it_is_not_certain_or_clients_come_too_early_is_seen() {
     is_caught(Mutation::GoesOnAfterAnybody, "timelines", 2);
-    is_caught(Mutation::NoLockoutInPlace, "loss", 1058);
+    is_caught(Mutation::NoLockoutInPlace, "loss", 1466);
 }
 
 #[test]

@@ -32,6 +32,21 @@ impl AdminService {
         let check = admission.setup.parameter_check.as_ref();
         config::patch(&self.handle, check, change).await.map_err(|why| refusal::status(&why))
     }
+
+    /// A change of leadership, as a stream of its phases.
+    fn change<T: Send + 'static>(
+        &self,
+        admission: Arc<Admission>,
+        kind: LeadershipRequest,
+        body: Map<String, Value>,
+        message: fn(LeadershipProgress) -> T,
+    ) -> Response<Messages<T>> {
+        let handle = self.handle.clone();
+        stream(async move |sender| {
+            let _admission = admission;
+            progress::change(&handle, kind, &body, &ProgressReport::new(sender, message)).await;
+        })
+    }
 }
 
 /// What the call holds.
@@ -97,7 +112,7 @@ impl Admin for AdminService {
         &self,
         mut request: Request<SwitchoverRequest>,
     ) -> Result<Response<Self::SwitchoverStream>, Status> {
-        let (admission, handle) = (admission(&mut request)?, self.handle.clone());
+        let admission = admission(&mut request)?;
         let wanted = request.into_inner();
         let body = body([
             ("leader", Some(wanted.leader.into())),
@@ -105,31 +120,23 @@ impl Admin for AdminService {
             ("scheduled_at", time(wanted.scheduled_at.as_ref())),
             ("confirm_down", Some(wanted.confirm_down.into())),
         ]);
-        Ok(stream(async move |sender| {
-            let _admission = admission;
-            let message = |progress| SwitchoverResponse { progress: Some(progress) };
-            let report = ProgressReport::new(sender, message);
-            progress::change(&handle, LeadershipRequest::Switchover, &body, &report).await;
-        }))
+        let message = |progress| SwitchoverResponse { progress: Some(progress) };
+        Ok(self.change(admission, LeadershipRequest::Switchover, body, message))
     }
 
     async fn failover(
         &self,
         mut request: Request<FailoverRequest>,
     ) -> Result<Response<Self::FailoverStream>, Status> {
-        let (admission, handle) = (admission(&mut request)?, self.handle.clone());
+        let admission = admission(&mut request)?;
         let wanted = request.into_inner();
         let body = body([
             ("candidate", Some(wanted.candidate.into())),
             ("confirm_down", Some(wanted.confirm_down.into())),
             ("rebuild", Some(wanted.rebuild.into())),
         ]);
-        Ok(stream(async move |sender| {
-            let _admission = admission;
-            let message = |progress| FailoverResponse { progress: Some(progress) };
-            let report = ProgressReport::new(sender, message);
-            progress::change(&handle, LeadershipRequest::Failover, &body, &report).await;
-        }))
+        let message = |progress| FailoverResponse { progress: Some(progress) };
+        Ok(self.change(admission, LeadershipRequest::Failover, body, message))
     }
 
     async fn cancel_switchover(

@@ -2,9 +2,9 @@
 
 use super::look::{AskedPostgres, LookId};
 use crate::model::{
-    Action, CloneProgress, DataDirectory, Finished, JobKind, LeaderBranch, LeaderSlots, LeaseFacts,
-    LivenessFacts, MemberName, Moment, Observation, OwnAccess, PeerAnswer, PodEnd, PodRole, PrimaryRoute,
-    Process, Reason, Request, Settings, SyncOwner, TimelineHistory, View, WallTime, WriteFacts,
+    Action, CloneProgress, DataDirectory, Finished, JobKind, LeaderBranch, LeaderHearing, LeaderSlots,
+    LeaseFacts, LivenessFacts, MemberName, Moment, Observation, OwnAccess, PeerAnswer, PodEnd, PodRole,
+    PrimaryRoute, Process, Reason, Request, Settings, SyncOwner, TimelineHistory, View, WallTime, WriteFacts,
 };
 
 /// Every event that can wake a member.
@@ -47,6 +47,8 @@ pub struct Levels {
     pub view: Option<View>,
     /// The lease.
     pub lease: LeaseFacts,
+    /// What is heard of the leader.
+    pub hearing: LeaderHearing,
     /// The postmaster.
     pub process: Process,
     /// Whether PostgreSQL proves that it works.

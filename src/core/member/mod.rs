@@ -250,6 +250,7 @@ impl Member {
             settings: levels.settings.clone(),
             view: levels.view.clone(),
             lease: levels.lease.clone(),
+            hearing: levels.hearing,
             postgres,
             peers: self.peers.clone(),
             leader_branch: self.leader_branch.clone(),

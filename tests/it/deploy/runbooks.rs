@@ -90,6 +90,8 @@ async fn a_cluster_is_restored_to_a_moment() {
 async fn an_identity_written_back_lets_a_standby_lead() {
     let mut cluster = Plan::new(2).start().await;
     query(cluster.members[0].postgres, "CREATE TABLE t ()").await.expect("it takes writes");
+    let replicated = "SELECT FROM pg_class WHERE relname = 't'";
+    cluster.wait_for_row(SOON, "the standby has the table", cluster.members[1].postgres, replicated).await;
     let identity = cluster.etcd.get("/service/herd/initialize").await.expect("it was made");
     end(&mut cluster, &[1, 0]).await;
     cluster.etcd.delete_below("/service/herd").await;

@@ -225,12 +225,14 @@ impl Cluster {
         index
     }
 
-    /// Waits until this member's Postgres accepts writes.
+    /// Waits until this member's Postgres accepts writes and its supervisor has seen that: until then it refuses
+    /// requests, because a start is under way.
     pub(crate) async fn wait_until_writable(&self, index: usize, within: Duration) {
         let member = &self.members[index];
         let what = format!("{} takes writes", member.name);
         self.wait_until(within, &what, async || {
             member.sql("CREATE TABLE IF NOT EXISTS writable ()").await.is_ok()
+                && member.status("/primary").await == 200
         })
         .await;
     }

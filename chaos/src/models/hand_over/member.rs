@@ -9,10 +9,10 @@ use matriarch::core::lease::{KeepAliveAnswer, LeaderRead, Renewal};
 use matriarch::decide::{Memory, SlotLedger, decide};
 use matriarch::model::{
     Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
-    FailoverRequest, Finished, Job, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, Moment,
-    Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, RunningJob, SessionId, Settings,
-    SqlFacts, Standby, StoreMark, SyncFacts, SyncState, Tags, Term, Timeline, View, WalReceiver, WallTime,
-    Walsender, WriteFacts,
+    FailoverRequest, Finished, Job, LeaderHearing, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey,
+    MemberName, Moment, Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, RunningJob,
+    SessionId, Settings, SqlFacts, Standby, StoreMark, SyncFacts, SyncState, Tags, Term, Timeline, View,
+    WalReceiver, WallTime, Walsender, WriteFacts,
 };
 
 use super::etcd::Keys;
@@ -195,6 +195,7 @@ impl Member {
             },
             settings: Settings::default(),
             view: Some(View { cluster: self.cluster(), seen_at: now }),
+            hearing: LeaderHearing::default(),
             lease: self.facts.clone(),
             postgres: self.postgres(index, now, crash_looks_clean),
             peers: self

@@ -8,7 +8,8 @@ use matriarch::core::member::{
 };
 use matriarch::decide::Memory;
 use matriarch::model::{
-    Action, ExitBecause, Job, JobKind, Moment, Observation, PodRole, Request, RequestId, StoreSeen, WallTime,
+    Action, ExitBecause, Job, JobKind, LeaderHearing, Moment, Observation, PodRole, Request, RequestId,
+    StoreSeen, WallTime,
 };
 
 use super::distort::{go_on_after_anybody, mutate, mutate_streaming};
@@ -211,6 +212,7 @@ impl Cycle {
             settings,
             view,
             lease: agent.shared.lease.borrow().clone(),
+            hearing: LeaderHearing::default(),
             process: agent.shared.process.borrow().clone(),
             liveness: agent.shared.liveness.borrow().facts(verdict),
             sync_owner: agent.shared.sync_owner.borrow().clone(),

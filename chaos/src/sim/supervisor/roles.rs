@@ -1,5 +1,5 @@
 //! The roles in PostgreSQL that the supervisor uses, and their password in a file: the driver of the product's own
-//! machine, as `src/agent/secrets.rs` is one.
+//! machine, as `src/agent/roles.rs` is one.
 
 use std::time::Duration;
 

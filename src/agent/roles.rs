@@ -19,7 +19,7 @@ use crate::postgres::Postgres;
 /// The interval between reads of the files: a kubelet takes a minute to bring a change.
 const LOOK_EVERY: Duration = Duration::from_secs(2);
 /// How long a change of the roles may take.
-const ENACT_WITHIN: Duration = Duration::from_secs(5);
+const SET_WITHIN: Duration = Duration::from_secs(5);
 
 /// Reports each time the content of a file is another than before. `seen`: as it was when the configuration was read.
 pub(super) async fn watch(files: Vec<PathBuf>, mut seen: u64, reports: mpsc::UnboundedSender<TaskReport>) {
@@ -74,7 +74,7 @@ impl Cycle {
 pub(super) async fn follow(postgres: &Postgres, due: DuePasswords) -> bool {
     match due {
         DuePasswords::SetInRoles => {
-            match tokio::time::timeout(ENACT_WITHIN, postgres.enact_passwords()).await {
+            match tokio::time::timeout(SET_WITHIN, postgres.set_role_passwords()).await {
                 Ok(Ok(())) => {
                     tracing::info!("the passwords of the roles were changed");
                     return true;
@@ -87,7 +87,7 @@ pub(super) async fn follow(postgres: &Postgres, due: DuePasswords) -> bool {
             }
         }
         DuePasswords::TryOther => {
-            if let Err(error) = postgres.take_turns_with_passwords() {
+            if let Err(error) = postgres.try_other_password() {
                 tracing::warn!(error = error.chain(), "could not write the password file");
             }
         }
