@@ -1,4 +1,4 @@
-//! Generates the messages and the service from `matriarch/v1`, and their descriptors. Needs `protoc`.
+//! Generates the messages and the services from `matriarch/v1`, and their descriptors. Needs `protoc`.
 
 use std::path::PathBuf;
 
@@ -8,5 +8,5 @@ fn main() -> std::io::Result<()> {
         .build_transport(false)
         .btree_map(".")
         .file_descriptor_set_path(folder.join("matriarch.bin"))
-        .compile_protos(&["matriarch/v1/admin.proto"], &["."])
+        .compile_protos(&["matriarch/v1/admin.proto", "matriarch/v1/peer.proto"], &["."])
 }

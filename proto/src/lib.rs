@@ -2,12 +2,13 @@
 //!
 //! Fields and methods are only added. `landed.txt` lists all that were ever there; a test compares.
 
-/// Package `matriarch.v1`: operators and programs watch a cluster and change it.
+/// Package `matriarch.v1`: operators and programs watch a cluster and change it, and members hear each other.
 #[expect(clippy::allow_attributes, reason = "it is generated")]
 pub mod v1 {
     tonic::include_proto!("matriarch.v1");
 }
 
+pub use prost::Message;
 pub use prost_types::Timestamp;
 
 /// The descriptors of all messages and services, for reflection.

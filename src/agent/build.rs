@@ -13,12 +13,13 @@ use super::dynamic::LiveConfig;
 use super::events::WakeLevels;
 use super::failsafe::Failsafe;
 use super::fencing::Fencing;
+use super::hearing::Listener;
 use super::jobs::Tools;
 use super::pods::Pods;
 use super::serial::SerialThread;
 use super::startup::{self, Fenced, FirstLook, WaitForEtcd};
 use super::store_file::StoreFile;
-use super::{Handle, Orders, Status, handle, perform, roles, wiring};
+use super::{Handle, Orders, PeerChannel, Status, handle, perform, roles, wiring};
 use crate::config::{self, Config, Effective, Sources};
 use crate::core::member::Member;
 use crate::core::roles::RoleWork;
@@ -129,6 +130,7 @@ pub struct Agent {
     pods: Pods,
     signals: Signals,
     orders: Orders,
+    channel: Arc<PeerChannel>,
     reaper: AbortHandle,
 }
 
@@ -169,8 +171,20 @@ impl Agent {
         let me = wiring::me(&config, &postgres.listen());
         let first = Status::starting(&me, &config.scope, &effective.settings, clock::now());
         let (handle, orders) = handle(first);
-        let agent =
-            Agent { config, sources, effective, major, me, postgres, fenced, pods, signals, orders, reaper };
+        let agent = Agent {
+            config,
+            sources,
+            effective,
+            major,
+            me,
+            postgres,
+            fenced,
+            pods,
+            signals,
+            orders,
+            channel: handle.channel().clone(),
+            reaper,
+        };
         Ok(Some((agent, handle)))
     }
 
@@ -235,7 +249,7 @@ impl Agent {
         peers: Peers,
         local: watch::Sender<Arc<Config>>,
     ) -> Result<Cycle, AgentError> {
-        let Agent { config, sources, effective, me, postgres, .. } = self;
+        let Agent { config, sources, effective, me, postgres, channel, .. } = self;
         let Joined { etcd, store, relist, view, keeper, failsafe, probe } = joined;
         let fencing = self.fenced.fencing;
         let (report_sender, reports) = mpsc::unbounded_channel();
@@ -258,14 +272,20 @@ impl Agent {
             statements: serial("statements")?,
             logical_slots: serial("logical slots")?,
         };
+        channel.lead_by(keeper.facts(), probe.clone());
+        roles::use_peer_keys(&channel, &config, &tools.postgres);
+        let listener =
+            Listener { me: me.clone(), peers: peers.clone(), channel: channel.clone(), view: view.clone() };
+        tokio::spawn(listener.run());
         Ok(Cycle {
-            wakes: WakeLevels::of(&tools, &probe, &keeper),
+            wakes: WakeLevels::of(&tools, &probe, &keeper, &channel),
             core: Member::new(me, store.recalled()),
             state: LoopState::recalled(roles, store),
             scope: config.scope.clone(),
             member: perform::publish_members(&tools),
             tools,
             peers,
+            channel,
             keeper: Some(keeper),
             failsafe,
             fencing,

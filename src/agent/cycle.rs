@@ -14,6 +14,7 @@ use super::failsafe::Failsafe;
 use super::fencing::Fencing;
 use super::jobs::{Jobs, Tools};
 use super::observe::{RecoveryWatch, lease_facts};
+use super::peer_channel::PeerChannel;
 use super::pods::Pods;
 use super::serial::CancelOnDrop;
 use super::store_file::StoreFile;
@@ -22,8 +23,8 @@ use crate::core::member::{Decided, LOOK_WITHIN, Levels, LookAnswer, Member, Memb
 use crate::core::roles::RoleWork;
 use crate::etcd::LeaseKeeper;
 use crate::model::{
-    CloneProgress, ExitBecause, Finished, JobKind, LeaderHearing, LeaseFacts, LeaseId, MemberName,
-    MemberRecord, Moment, Outcome, Reply, RequestId, View,
+    CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,
+    Outcome, Reply, RequestId, View,
 };
 use crate::os::clock;
 use crate::os::notify::Systemd;
@@ -40,6 +41,7 @@ pub(super) struct Cycle {
     pub(super) core: Member,
     pub(super) tools: Tools,
     pub(super) peers: Peers,
+    pub(super) channel: Arc<PeerChannel>,
     pub(super) member: watch::Sender<Option<(LeaseId, MemberRecord)>>,
     pub(super) keeper: Option<Arc<LeaseKeeper>>,
     pub(super) failsafe: Failsafe,
@@ -277,13 +279,14 @@ impl Cycle {
         let cluster = view.as_ref().map(|view| &view.cluster);
         let settings_changed = self.take_settings(cluster);
         let settings = self.dynamic.settings_over(cluster);
+        self.channel.configure(settings.suspect_after);
         let pod = self.pods.facts();
         let postgres = &self.tools.postgres;
         let levels = Levels {
             settings,
             view,
             lease: self.lease(),
-            hearing: LeaderHearing::default(),
+            hearing: self.wakes.hearing(),
             process: postgres.process().borrow().clone(),
             liveness: self.probe.facts(),
             sync_owner: postgres.sync_owner(),

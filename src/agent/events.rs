@@ -3,9 +3,10 @@
 use tokio::sync::watch;
 
 use super::jobs::Tools;
+use super::peer_channel::PeerChannel;
 use crate::core::member::{Levels, LookId, MemberEvent};
 use crate::etcd::LeaseKeeper;
-use crate::model::{Leading, LeaseFacts, LeaseId, LivenessVerdict, Process, WriteFacts};
+use crate::model::{LeaderHearing, Leading, LeaseFacts, LeaseId, LivenessVerdict, Process, WriteFacts};
 use crate::postgres::{Parameters, Probe};
 
 /// Levels come through their own watches, orders of the API through theirs.
@@ -38,6 +39,7 @@ pub(super) struct WakeLevels {
     verdict: watch::Receiver<LivenessVerdict>,
     lease: watch::Receiver<LeaseFacts>,
     writes: watch::Receiver<WriteFacts>,
+    hearing: watch::Receiver<LeaderHearing>,
     seen: Option<SeenLevels>,
 }
 
@@ -49,16 +51,18 @@ struct SeenLevels {
     leading: Leading,
     lease: Option<LeaseId>,
     refused: Option<String>,
+    hearing: LeaderHearing,
 }
 
 impl WakeLevels {
     /// No decision has seen any.
-    pub(super) fn of(tools: &Tools, probe: &Probe, lease: &LeaseKeeper) -> WakeLevels {
+    pub(super) fn of(tools: &Tools, probe: &Probe, lease: &LeaseKeeper, channel: &PeerChannel) -> WakeLevels {
         WakeLevels {
             process: tools.postgres.process(),
             verdict: probe.verdict(),
             lease: lease.facts(),
             writes: tools.etcd.writes(),
+            hearing: channel.hearing(),
             seen: None,
         }
     }
@@ -66,6 +70,11 @@ impl WakeLevels {
     /// What etcd does with writes.
     pub(super) fn writes(&self) -> WriteFacts {
         self.writes.borrow().clone()
+    }
+
+    /// What is heard of the leader.
+    pub(super) fn hearing(&self) -> LeaderHearing {
+        *self.hearing.borrow()
     }
 
     /// A decision has seen these.
@@ -76,6 +85,7 @@ impl WakeLevels {
             leading: levels.lease.leading,
             lease: levels.lease.lease,
             refused: levels.writes.refused.clone(),
+            hearing: levels.hearing,
         });
     }
 
@@ -92,6 +102,7 @@ impl WakeLevels {
                 Ok(()) = self.verdict.changed() => {}
                 Ok(()) = self.lease.changed() => {}
                 Ok(()) = self.writes.changed() => {}
+                Ok(()) = self.hearing.changed() => {}
                 else => std::future::pending().await,
             }
         }
@@ -108,6 +119,7 @@ impl WakeLevels {
             leading,
             lease,
             refused: self.writes.borrow_and_update().refused.clone(),
+            hearing: *self.hearing.borrow_and_update(),
         }
     }
 }

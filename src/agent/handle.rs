@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot, watch};
 
-use super::Status;
-use crate::model::{Ask, ClusterView, FailoverRequest, PeerAnswer, PeerIdentity, Reply};
+use super::{PeerChannel, Status};
+use crate::model::{Ask, ClusterView, FailoverRequest, Heartbeat, Moment, PeerAnswer, PeerIdentity, Reply};
 
 /// The most orders that wait; further callers wait for a free place. A loop that is 64 orders behind is stuck.
 const ORDERS_MAX: usize = 64;
@@ -57,13 +57,15 @@ pub struct Orders {
 pub struct Handle {
     orders: mpsc::Sender<ApiOrder>,
     status: watch::Receiver<Arc<Status>>,
+    channel: Arc<PeerChannel>,
 }
 
 /// Both ends, with the status to show until the first tick.
 pub fn handle(first: Status) -> (Handle, Orders) {
+    let channel = Arc::new(PeerChannel::new(&first.scope, first.me.name.as_str()));
     let (order_sender, orders) = mpsc::channel(ORDERS_MAX);
     let (status_sender, status) = watch::channel(Arc::new(first));
-    (Handle { orders: order_sender, status }, Orders { orders, status: status_sender })
+    (Handle { orders: order_sender, status, channel }, Orders { orders, status: status_sender })
 }
 
 impl Handle {
@@ -75,6 +77,21 @@ impl Handle {
     /// Every status from now on.
     pub fn statuses(&self) -> watch::Receiver<Arc<Status>> {
         self.status.clone()
+    }
+
+    /// The channel to other members.
+    pub fn channel(&self) -> &Arc<PeerChannel> {
+        &self.channel
+    }
+
+    /// This leader's heartbeat of this number; `None` without a lease that is valid at this moment.
+    pub fn heartbeat(&self, number: u64, now: Moment) -> Option<Heartbeat> {
+        self.channel.heartbeat(&self.status(), number, now)
+    }
+
+    /// The loop has ended.
+    pub fn has_ended(&self) -> bool {
+        self.status.has_changed().is_err()
     }
 
     /// Waits until the status rests on a query of Postgres no older than `at_most`. When Postgres does not answer, the

@@ -6,7 +6,8 @@
 //!                                            events ◄── jobs ◄───────────┘
 //! ```
 //!
-//! The lease is renewed, and the guard supervised, in separate threads. Deliberately absent: any `if` about which
+//! The lease is renewed, and the guard supervised, in separate threads. A leader sends heartbeats, and a standby hears
+//! them, beside the loop (`peer_channel`, `hearing`). Deliberately absent: any `if` about which
 //! member should lead; that is a rule, and the rules are in `decide`. Also absent: the REST interface, which is built
 //! beside the agent.
 
@@ -18,6 +19,7 @@ mod events;
 mod failsafe;
 mod fencing;
 mod handle;
+mod hearing;
 mod heartbeat;
 mod jobs;
 mod log;
@@ -26,6 +28,7 @@ mod log_lines;
 mod observe;
 mod orders;
 mod parameter_check;
+mod peer_channel;
 mod peers;
 mod perform;
 mod pods;
@@ -44,6 +47,9 @@ pub use build::{Agent, AgentError};
 pub use handle::{ApiOrder, Handle, OrderError, Orders, handle};
 pub use log::{flush as flush_log, init as start_log};
 pub use parameter_check::ParameterCheck;
+pub use peer_channel::PeerChannel;
 pub use startup::lock;
 pub use status::{HandOverStatus, Status};
 pub use surroundings::{EtcdAnswers, ask_etcd, data_lacks};
+
+pub use crate::peer::{AdmittedSession, HelloCall, PeerCall, PeerRefusal};

@@ -41,6 +41,7 @@ impl Cycle {
             etcd_last_seen: self.state.etcd_seen_wall,
             store: memory.store.mark(),
             lease: self.lease(),
+            hearing: self.channel.facts(now),
             postgres: seen.postgres.clone(),
             streamed_at: if streaming { Some(now) } else { last.streamed_at },
             state: record.state,

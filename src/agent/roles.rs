@@ -8,8 +8,9 @@ use tokio::sync::mpsc;
 
 use super::cycle::Cycle;
 use super::events::TaskReport;
+use super::peer_channel::PeerChannel;
 use super::wiring;
-use crate::config;
+use crate::config::{self, Config};
 use crate::core::member::LookId;
 use crate::core::roles::DuePasswords;
 use crate::os::clock;
@@ -51,6 +52,7 @@ impl Cycle {
                 }
             });
         }
+        use_peer_keys(&self.channel, self.dynamic.local(), &self.tools.postgres);
         self.service.ready();
     }
 
@@ -68,6 +70,18 @@ impl Cycle {
         }
         self.state.roles.due_passwords(&status.postgres, leads, look, now)
     }
+}
+
+/// Lets members know each other by the newest passwords.
+pub(super) fn use_peer_keys(channel: &PeerChannel, local: &Config, postgres: &Postgres) {
+    let keys = wiring::peer_keys(local, postgres);
+    if keys.keys.is_empty() {
+        tracing::info!(
+            "members do not hear each other's heartbeats: that needs a password of the replication user, or \
+             restapi.verify_client: required"
+        );
+    }
+    channel.sessions().use_keys(keys);
 }
 
 /// Changes the roles or the password file; true when the roles have their new passwords.

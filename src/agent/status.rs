@@ -5,8 +5,8 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{
-    CloneProgress, ClusterView, HandOverRefusal, HandOverStep, JobKind, LeaseFacts, Me, MemberRecord,
-    MemberState, Moment, PodFacts, PostgresFacts, Request, Role, Settings, StoreMark,
+    CloneProgress, ClusterView, HandOverRefusal, HandOverStep, HearingFacts, JobKind, LeaseFacts, Me,
+    MemberRecord, MemberState, Moment, PodFacts, PostgresFacts, Request, Role, Settings, StoreMark,
 };
 
 /// The complete result of one tick.
@@ -30,6 +30,8 @@ pub struct Status {
     pub store: StoreMark,
     /// My lease.
     pub lease: LeaseFacts,
+    /// What I hear of the leader.
+    pub hearing: HearingFacts,
     /// My Postgres, as last seen.
     pub postgres: PostgresFacts,
     /// When my Postgres was last seen streaming, as far as this supervisor knows.
@@ -115,6 +117,7 @@ impl Status {
             etcd_last_seen: 0,
             store: StoreMark::default(),
             lease: LeaseFacts::default(),
+            hearing: HearingFacts::default(),
             postgres: PostgresFacts::default(),
             streamed_at: None,
             state: record.state,

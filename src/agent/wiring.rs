@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::fencing::WatchdogRule;
-use crate::config::{self, Config, Effective, Login, WatchdogDriver, WatchdogMode};
+use crate::config::{self, Config, Effective, Login, VerifyClient, WatchdogDriver, WatchdogMode};
 use crate::etcd::{EtcdSetup, SrvDomain, TlsFiles};
 use crate::fence::{DeviceDriver, LinkSetup, WatchdogSetup};
 use crate::kube::KubeSetup;
@@ -13,7 +13,8 @@ use crate::model::{
     ListenAddress, Me, ReplicaMethod, ScriptsInUse, SessionId, SettingsRole, json_compact, local_host,
 };
 use crate::os::random;
-use crate::postgres::{Parameters, Passwords, RoleCredentials, Setup};
+use crate::peer::PeerKeys;
+use crate::postgres::{Parameters, Passwords, Postgres, RoleCredentials, Setup};
 
 /// The parameters for PostgreSQL.
 pub(super) fn parameters(effective: &Effective) -> Parameters {
@@ -116,6 +117,13 @@ pub(super) fn passwords(config: &Config) -> Passwords {
         replication: postgresql.replication.password.clone(),
         rewind: postgresql.rewind.as_ref().and_then(|rewind| rewind.password.clone()),
     }
+}
+
+/// What members know each other by.
+pub(super) fn peer_keys(config: &Config, postgres: &Postgres) -> PeerKeys {
+    let tls = config.restapi.tls.as_ref();
+    let certificates = tls.is_some_and(|tls| matches!(tls.verify_client, VerifyClient::Required(_)));
+    PeerKeys::of(&postgres.replication_passwords(), certificates, &config.scope)
 }
 
 /// The guard, and its use of the watchdog.

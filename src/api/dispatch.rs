@@ -115,7 +115,7 @@ impl Routes {
             "startup" => HttpAnswer::bare(probes::startup(&status, now)),
             "readiness" => HttpAnswer::bare(probes::readiness(&status, query, now)),
             "failsafe" => failsafe::get(&status),
-            "metrics" => HttpAnswer::metrics(metrics::text(&status, now)),
+            "metrics" => HttpAnswer::metrics(metrics::text(&status, &self.handle.channel().facts(now), now)),
             _ => HttpAnswer::written_json(probes::health(&status, path, query, now), self.body(&status)),
         }
     }

@@ -5,17 +5,18 @@ use std::fmt::Write;
 use super::{time, wire};
 use crate::agent::Status;
 use crate::model::{
-    Guarantee, MemberState, Moment, OwnAccess, PodFailure, PodTask, PostgresFacts, Process, Role, SlotFacts,
-    Standby, StandbyKind,
+    Guarantee, HearingFacts, MemberState, Moment, OwnAccess, PodFailure, PodTask, PostgresFacts, Process,
+    Role, SlotFacts, Standby, StandbyKind,
 };
 
 /// The whole page.
-pub fn text(status: &Status, now: Moment) -> String {
+pub fn text(status: &Status, hearing: &HearingFacts, now: Moment) -> String {
     let mut page = Page::new(status);
     postgres(&mut page, status);
     positions(&mut page, status);
     cluster(&mut page, status);
     own_metrics(&mut page, status, now);
+    heartbeats(&mut page, hearing, now);
     kubernetes(&mut page, status, now);
     page.text
 }
@@ -199,6 +200,20 @@ fn own_metrics(page: &mut Page, status: &Status, now: Moment) {
         // Counters of events end in _total, which is all that tools require.
         page.counter(&format!("matriarch_{name}"), "Number of events that the supervisor counted.", *value);
     }
+}
+
+fn heartbeats(page: &mut Page, hearing: &HearingFacts, now: Moment) {
+    let Some(heard_at) = hearing.heard_at else { return };
+    page.gauge(
+        "matriarch_heartbeat_age_seconds",
+        "Seconds since the last heartbeat of the leader, where it has sent any.",
+        now.since(heard_at).as_secs_f64(),
+    );
+    page.gauge(
+        "matriarch_suspect_after_seconds",
+        "Seconds without a heartbeat after which the leader counts as silent: the setting, or more where the link needs it.",
+        hearing.suspect_after.as_secs_f64(),
+    );
 }
 
 fn kubernetes(page: &mut Page, status: &Status, now: Moment) {

@@ -37,6 +37,8 @@ pub(super) enum RequestClass {
     Promise,
     /// A gRPC stream that lasts for as long as its caller likes.
     Stream,
+    /// The heartbeats of a leader, for one member.
+    Heartbeats,
 }
 
 impl RequestClass {
@@ -54,6 +56,7 @@ impl RequestClass {
         match self {
             RequestClass::Peer => 64,
             RequestClass::Read => 64,
+            RequestClass::Heartbeats => 64,
             RequestClass::Access | RequestClass::Change | RequestClass::Promise | RequestClass::Stream => 32,
         }
     }
@@ -67,6 +70,7 @@ impl RequestClass {
             RequestClass::Change => "requests that change something",
             RequestClass::Promise => "questions of leaders in failsafe mode",
             RequestClass::Stream => "streams",
+            RequestClass::Heartbeats => "streams of heartbeats",
         }
     }
 }
@@ -79,6 +83,7 @@ pub(super) struct RequestLimits {
     changes: Arc<Semaphore>,
     promises: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    heartbeats: Arc<Semaphore>,
 }
 
 impl RequestLimits {
@@ -91,6 +96,7 @@ impl RequestLimits {
             changes: semaphore(RequestClass::Change),
             promises: semaphore(RequestClass::Promise),
             streams: semaphore(RequestClass::Stream),
+            heartbeats: semaphore(RequestClass::Heartbeats),
         }
     }
 
@@ -103,6 +109,7 @@ impl RequestLimits {
             RequestClass::Change => &self.changes,
             RequestClass::Promise => &self.promises,
             RequestClass::Stream => &self.streams,
+            RequestClass::Heartbeats => &self.heartbeats,
         };
         semaphore.clone().try_acquire_owned().ok()
     }
@@ -297,7 +304,13 @@ mod tests {
         let limits = RequestLimits::new();
         let reads: Vec<_> = std::iter::from_fn(|| limits.take(RequestClass::Read)).collect();
         assert_eq!(reads.len(), RequestClass::Read.limit());
-        for class in [RequestClass::Peer, RequestClass::Access, RequestClass::Change, RequestClass::Stream] {
+        for class in [
+            RequestClass::Peer,
+            RequestClass::Access,
+            RequestClass::Change,
+            RequestClass::Stream,
+            RequestClass::Heartbeats,
+        ] {
             assert!(limits.take(class).is_some(), "{class:?}");
         }
     }

@@ -3,6 +3,7 @@
 mod crowds;
 mod grpc;
 mod http2;
+mod peer;
 mod routes;
 mod sockets;
 mod switchover;
@@ -16,7 +17,7 @@ use serde_json::{Value, json};
 use tokio::sync::{oneshot, watch};
 
 use super::{ApiSetup, bind, serve};
-use crate::agent::{ApiOrder, Handle, OrderError, Orders, Status, handle};
+use crate::agent::{ApiOrder, Handle, OrderError, Orders, PeerChannel, Status, handle};
 use crate::model::*;
 use crate::os::clock;
 use crate::peer::{Call, Peers};
@@ -100,6 +101,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         etcd_last_seen: 1_795_384_262,
         store: StoreMark { cluster_id: 3, revision: 80 },
         lease: LeaseFacts::default(),
+        hearing: HearingFacts::default(),
         postgres: PostgresFacts {
             process: Process::Up { pid: 1, since: now, standby_start: true },
             sql: Some(sql(now, standby)),
@@ -231,6 +233,7 @@ pub(super) struct Rig {
     pub(super) address: SocketAddr,
     pub(super) world: Arc<Mutex<World>>,
     pub(super) status: watch::Sender<Arc<Status>>,
+    pub(super) channel: Arc<PeerChannel>,
     _setup: watch::Sender<Arc<ApiSetup>>,
 }
 
@@ -262,12 +265,13 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
             carry_out(order, &mut theirs.lock().expect("no test panics with it"));
         }
     });
+    let channel = handle.channel().clone();
     let setup = ApiSetup { listen: ("127.0.0.1".to_owned(), 0), ..setup };
     let listener = bind(&setup).await.expect("a free port");
     let address = listener.local_addr().expect("bound");
     let (setup_sender, setup) = watch::channel(Arc::new(setup));
     tokio::spawn(serve(listener, setup, handle, tokio::runtime::Handle::current(), std::future::pending()));
-    Rig { address, world, status, _setup: setup_sender }
+    Rig { address, world, status, channel, _setup: setup_sender }
 }
 
 fn carry_out(order: ApiOrder, world: &mut World) {

@@ -2,6 +2,7 @@
 //! the same rows.
 
 mod change;
+mod hearing;
 
 use serde_json::{Map, Value, json};
 
@@ -175,6 +176,7 @@ fn insert_own_fields(body: &mut Map<String, Value>, status: &Status) {
     if status.yields {
         body.insert("yields_leadership".into(), true.into());
     }
+    hearing::insert(body, &status.hearing);
     body.insert("because".into(), status.because.as_str().into());
     if let Some(hand_over) = &status.hand_over {
         body.insert("hand_over".into(), hand_over.to_string().into());

@@ -127,6 +127,7 @@ fn record(tick: &Tick<'_>, leadership: &Leadership, server: &Server<'_>) -> Memb
         },
         system_identifier: postgres.control().map(|control| control.system_id.to_string()),
         refusal: None,
+        capabilities: vec![MemberRecord::HEARTBEATS.to_owned()],
     }
 }
 

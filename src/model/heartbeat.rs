@@ -42,6 +42,17 @@ pub enum LeaderHearing {
     },
 }
 
+/// What a standby hears of its leader, as it is shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct HearingFacts {
+    /// What it hears.
+    pub hearing: LeaderHearing,
+    /// The arrival of the last heartbeat of the present term.
+    pub heard_at: Option<Moment>,
+    /// The `suspect_after` in force on this link.
+    pub suspect_after: Duration,
+}
+
 /// How a leader that may be dead is replaced (dynamic setting `failover`).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]

@@ -214,9 +214,20 @@ pub struct MemberRecord {
     /// Why it neither leads nor follows until an operator acts. Ours, too.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub refusal: Option<String>,
+    /// What its program can do that other members may use, as [`MemberRecord::HEARTBEATS`]. Ours, too.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capabilities: Vec<String>,
 }
 
 impl MemberRecord {
+    /// The capability to send heartbeats, and to hear them.
+    pub const HEARTBEATS: &str = "heartbeats";
+
+    /// Whether its program can do this.
+    pub fn can(&self, capability: &str) -> bool {
+        self.capabilities.iter().any(|own| own == capability)
+    }
+
     /// Whether it has data, by its record.
     pub fn holds_data(&self) -> bool {
         self.system_identifier.is_some() || self.role != Role::Uninitialized

@@ -66,7 +66,7 @@ pub use failsafe::{FailsafeKey, FailsafeMembers, FailsafePlan, FailsafeQuestion,
 pub use failure::Failure;
 pub use guarantee::{Guarantee, StandbyKind};
 pub use hand_over::{HandOverRefusal, HandOverStep};
-pub use heartbeat::{FailoverBy, Heartbeat, LeaderHearing};
+pub use heartbeat::{FailoverBy, HearingFacts, Heartbeat, LeaderHearing};
 pub use json::{compact as json_compact, one_line as json_one_line, spaced as json_spaced};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use listen::{ListenAddress, local_host};

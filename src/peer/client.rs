@@ -100,6 +100,20 @@ pub enum PeerError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// It does not answer this call.
+    #[error("{url} refused: {why}")]
+    Refused {
+        /// The URL.
+        url: String,
+        /// Its reason.
+        why: String,
+    },
+    /// Something answers there that is not the member.
+    #[error("{url} does not prove that a member of the cluster answers there")]
+    Unproved {
+        /// The URL.
+        url: String,
+    },
 }
 
 impl Peers {
@@ -142,8 +156,21 @@ impl Peers {
     }
 
     async fn converse(&self, call: &Call) -> Result<(u16, String), PeerError> {
-        let fault = |why| PeerError::Url { url: call.url.clone(), why };
-        let uri: Uri = call.url.parse().map_err(|_| fault("it is no URL"))?;
+        let uri = parsed(&call.url)?;
+        let request = request(call, &uri).map_err(|_| unusable(&call.url, "its parts make no request"))?;
+        let stream = self.connect(&call.url, &uri, call.within, &[]).await?;
+        exchange(stream, request, &call.url).await
+    }
+
+    /// Connects to the host of `uri`, with TLS where it says so. `protocols`: those that TLS offers to the server.
+    pub(super) async fn connect(
+        &self,
+        url: &str,
+        uri: &Uri,
+        within: Duration,
+        protocols: &[&[u8]],
+    ) -> Result<Box<dyn ByteStream>, PeerError> {
+        let fault = |why| unusable(url, why);
         let host = uri.host().ok_or_else(|| fault("it names no host"))?.trim_matches(['[', ']']).to_owned();
         let secure = match uri.scheme_str() {
             Some("http") => false,
@@ -159,20 +186,35 @@ impl Peers {
                 None
             };
         let port = uri.port_u16().unwrap_or(if secure { 443 } else { 80 });
-        let request = request(call, &uri).map_err(|_| fault("its parts make no request"))?;
-        let failed = |source| PeerError::Connect { url: call.url.clone(), source };
+        let failed = |source| PeerError::Connect { url: url.to_owned(), source };
         let stream =
-            tokio::time::timeout(CONNECT_WITHIN.min(call.within), TcpStream::connect((host.as_str(), port)))
+            tokio::time::timeout(CONNECT_WITHIN.min(within), TcpStream::connect((host.as_str(), port)))
                 .await
                 .map_err(|_| failed(std::io::ErrorKind::TimedOut.into()))?
                 .map_err(failed)?;
-        let Some(tls) = tls else {
-            return exchange(stream, request, &call.url).await;
+        let Some(mut tls) = tls else {
+            return Ok(Box::new(stream));
         };
+        if !protocols.is_empty() {
+            Arc::make_mut(&mut tls).alpn_protocols =
+                protocols.iter().map(|protocol| protocol.to_vec()).collect();
+        }
         let name = ServerName::try_from(host).map_err(|_| fault("its host cannot be verified"))?;
-        let stream = TlsConnector::from(tls).connect(name, stream).await.map_err(failed)?;
-        exchange(stream, request, &call.url).await
+        Ok(Box::new(TlsConnector::from(tls).connect(name, stream).await.map_err(failed)?))
     }
+}
+
+/// A connection, with TLS or without.
+pub(super) trait ByteStream: AsyncRead + AsyncWrite + Unpin + Send {}
+
+impl<S: AsyncRead + AsyncWrite + Unpin + Send> ByteStream for S {}
+
+fn unusable(url: &str, why: &'static str) -> PeerError {
+    PeerError::Url { url: url.to_owned(), why }
+}
+
+pub(super) fn parsed(url: &str) -> Result<Uri, PeerError> {
+    url.parse().map_err(|_| unusable(url, "it is no URL"))
 }
 
 fn request(call: &Call, uri: &Uri) -> Result<Request<Full<Bytes>>, hyper::http::Error> {

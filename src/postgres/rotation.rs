@@ -39,6 +39,11 @@ impl Postgres {
         rewrite(&self.inner.setup, FirstPassword::Newest)
     }
 
+    /// The passwords of the replication user that may be in force, the newest first.
+    pub fn replication_passwords(&self) -> Vec<String> {
+        self.inner.setup.replication.password.known().lines(FirstPassword::Newest)
+    }
+
     /// Reads the passwords of a previous incarnation. True if any differed.
     pub fn recall_passwords(&self) -> bool {
         recall(&self.inner)

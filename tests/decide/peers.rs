@@ -4,8 +4,8 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, Job, JobKind, MemberName, PeerIdentity, Reason, SessionId, SyncKey, SyncMode, SyncReason,
-    SyncRecord,
+    Action, Job, JobKind, MemberName, MemberRecord, PeerIdentity, Reason, SessionId, SyncKey, SyncMode,
+    SyncReason, SyncRecord,
 };
 
 use super::world::{World, name};
@@ -129,4 +129,15 @@ fn a_new_registration_is_asked_at_once() {
         "{:?}",
         news.actions
     );
+}
+
+/// Other members listen only to those whose record says that they send heartbeats.
+#[test]
+fn a_member_says_in_its_record_what_it_can_do() {
+    let actions = World::new().tick().actions;
+    let can = |action: &Action| match action {
+        Action::PublishMember(record) => record.can(MemberRecord::HEARTBEATS),
+        _ => false,
+    };
+    assert!(actions.iter().any(can), "{actions:?}");
 }

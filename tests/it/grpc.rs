@@ -27,8 +27,12 @@ async fn a_client_by_reflection_lists_members_and_switches_over() {
     let (m1, m2) = (&cluster.members[0], &cluster.members[1]);
     let switchover = json!(["matriarch.v1.Admin/Switchover", { "leader": "m1", "candidate": "m2" }]);
     let found = calls(m1, json!({}), json!([["matriarch.v1.Admin/ListMembers", {}], switchover])).await;
-    let services =
-        json!(["grpc.health.v1.Health", "grpc.reflection.v1alpha.ServerReflection", "matriarch.v1.Admin"]);
+    let services = json!([
+        "grpc.health.v1.Health",
+        "grpc.reflection.v1alpha.ServerReflection",
+        "matriarch.v1.Admin",
+        "matriarch.v1.Peer",
+    ]);
     assert_eq!(found["services"], services);
     let listed = &found["answers"][0]["messages"][0]["cluster"];
     let roles: Vec<_> = listed["members"].as_array().into_iter().flatten().collect();

@@ -28,6 +28,7 @@ mod grpc;
 mod guard;
 mod handover;
 mod haproxy;
+mod heartbeats;
 mod hung_postgres;
 mod ivory;
 mod kubernetes_double;

@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 use serde_json::{Value, json};
 
 use crate::grpc::calls;
+use crate::heartbeats::without_password;
 use crate::support::{Cluster, Member, Place, Plan, Seen, merge, python_program, user};
 
 const WITHIN: Duration = Duration::from_secs(60);
@@ -106,6 +107,42 @@ async fn patronictl(cluster: &Cluster, words: &[&str]) -> Output {
     done.expect("it is waited for").expect("patronictl starts")
 }
 
+/// Whether the second member hears its leader.
+async fn hears(from: &Peers, cluster: &Cluster) -> bool {
+    let answer = call(from, &cluster.members[1], "GET", "/health").await;
+    answer.is_some_and(|(_, body)| body.contains(r#""leader_heartbeats": {"state": "heard""#))
+}
+
+/// Where the replication user has no password, and every client needs a certificate, members know each other by that.
+#[tokio::test]
+async fn members_without_a_password_hear_each_other_by_certificates() {
+    let mut cluster =
+        Plan::new(2).member(0, without_password()).member(1, without_password()).prepare().await;
+    let authority = Authority::new(&cluster.place, "authority");
+    for member in &cluster.members {
+        let (certificate, key) = authority.issue(&member.name);
+        configure(
+            member,
+            &json!({
+                "restapi": {
+                    "certfile": certificate, "keyfile": key, "cafile": authority.certificate(),
+                    "verify_client": "required",
+                },
+                "ctl": { "certfile": certificate, "keyfile": key },
+            }),
+        );
+    }
+    let known = authority.caller(Some(&authority.issue("operator")));
+    cluster.members[0].start();
+    cluster
+        .wait_until(WITHIN, "m1 leads", async || {
+            seen(&known, &cluster).await.is_some_and(|seen| seen.leader() == Some("m1"))
+        })
+        .await;
+    cluster.members[1].start();
+    cluster.wait_until(WITHIN, "m2 hears its leader", async || hears(&known, &cluster).await).await;
+}
+
 /// Members accept only TLS, query each other with it, and accept changes only from clients with a certificate.
 #[tokio::test]
 async fn members_and_operators_use_tls() {
@@ -141,6 +178,8 @@ async fn members_and_operators_use_tls() {
             .is_some_and(|url| url.starts_with("https://") && url.ends_with("/patroni"))),
         "{urls:?}"
     );
+
+    cluster.wait_until(WITHIN, "m2 hears its leader", async || hears(&known, &cluster).await).await;
 
     let member = &cluster.members[0];
     assert_eq!(call(&anonymous, member, "GET", "/primary").await.map(|answer| answer.0), Some(200));

@@ -50,7 +50,7 @@ impl AdminService {
 }
 
 /// What the call holds.
-fn admission<T>(request: &mut Request<T>) -> Result<Arc<Admission>, Status> {
+pub(super) fn admission<T>(request: &mut Request<T>) -> Result<Arc<Admission>, Status> {
     let found = request.extensions_mut().remove::<Arc<Admission>>();
     found.ok_or_else(|| Status::internal("the call was not admitted"))
 }

@@ -1,9 +1,10 @@
-//! gRPC at the address of REST: `matriarch.v1.Admin`, health checking and reflection.
+//! gRPC at the address of REST: `matriarch.v1.Admin`, `matriarch.v1.Peer`, health checking and reflection.
 //!
 //! ```text
 //! answer ──► CallKind ──► access, as REST's ──► AdminService ──► operate, switchover, config ──► agent::Handle
 //!                │                          └─► reflection           └─► messages: Status to protobuf, pure
-//!                └──────► HealthService ──► probes
+//!                ├──────► HealthService ──► probes
+//!                └──► a member's proof ──► PeerService ──► agent::PeerChannel
 //! ```
 //!
 //! Requests become REST's bodies, and REST's refusals become status codes with the same sentences: nothing is decided
@@ -12,6 +13,7 @@
 mod admin;
 mod health;
 mod messages;
+mod peer;
 mod progress;
 mod refusal;
 mod stream;
@@ -27,6 +29,7 @@ use hyper::body::{Body, Bytes, Frame, Incoming};
 use hyper::header::CONTENT_TYPE;
 use hyper::{Request, Response};
 use matriarch_proto::v1::admin_server::AdminServer;
+use matriarch_proto::v1::peer_server::PeerServer;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::Sleep;
 use tonic::body::Body as CallBody;
@@ -36,6 +39,7 @@ use tonic_reflection::server::Builder as Reflection;
 
 use self::admin::AdminService;
 use self::health::HealthService;
+use self::peer::PeerService;
 use super::ApiSetup;
 use super::answer::HttpAnswer;
 use super::dispatch::{BODY_BYTES_MAX, BODY_WITHIN, Caller, Routes};
@@ -69,15 +73,18 @@ enum CallKind {
     Stream,
     /// A stream of requests for descriptors.
     Reflection,
+    /// A stream for a member, whose first message waits for nothing.
+    Heartbeats,
 }
 
 impl CallKind {
     fn of(path: &str) -> Option<CallKind> {
         let (service, method) = path.strip_prefix('/')?.split_once('/')?;
         match (service, method) {
-            ("matriarch.v1.Admin", "GetStatus") | ("grpc.health.v1.Health", "Check") => {
-                Some(CallKind::AtOnce)
-            }
+            ("matriarch.v1.Admin", "GetStatus")
+            | ("matriarch.v1.Peer", "Hello")
+            | ("grpc.health.v1.Health", "Check") => Some(CallKind::AtOnce),
+            ("matriarch.v1.Peer", "Heartbeats") => Some(CallKind::Heartbeats),
             ("matriarch.v1.Admin", "ListMembers" | "GetConfig" | "GetHistory") => Some(CallKind::Read),
             ("matriarch.v1.Admin", "Switchover" | "Failover" | "Restart") => Some(CallKind::LongChange),
             (
@@ -106,13 +113,20 @@ impl CallKind {
             CallKind::Read => Some(RequestClass::Read),
             CallKind::Change | CallKind::LongChange => Some(RequestClass::Change),
             CallKind::Stream | CallKind::Reflection => Some(RequestClass::Stream),
+            CallKind::Heartbeats => Some(RequestClass::Heartbeats),
         }
+    }
+
+    /// Its message is short, and nothing in it waits: it is carried out where health checks are, whatever else goes on.
+    fn is_quick(self) -> bool {
+        matches!(self, CallKind::AtOnce | CallKind::Heartbeats)
     }
 }
 
 /// What a call holds until its end.
 struct Admission {
     setup: Arc<ApiSetup>,
+    caller: Caller,
     _place: Option<OwnedSemaphorePermit>,
     _under_way: UnderWay,
 }
@@ -143,16 +157,21 @@ async fn admitted(
     if kind.changes() {
         routes.admit(&head.headers, caller, &setup, true).await.map_err(|why| refusal::status(&why))?;
     }
+    // Such a call has no place yet, so its client must be able to hold nothing.
+    let (short, under_way) = match kind.is_quick() {
+        true => under_way.while_waiting(read(&mut body, SHORT_BYTES_MAX)).await,
+        false => (Ok(Bytes::new()), under_way),
+    };
+    let short = short?;
+    let session = match kind {
+        CallKind::Heartbeats => Some(peer::admit(&routes.handle, &head, &short)?),
+        _ => None,
+    };
     let place = kind.class().map(|class| routes.place(class)).transpose();
     let place = place.map_err(|why| tonic::Status::resource_exhausted(refusal::sentence(&why)))?;
-    // Such a call has no place, so its client must be able to hold nothing.
-    let (short, under_way) = match kind {
-        CallKind::AtOnce => under_way.while_waiting(read(&mut body, SHORT_BYTES_MAX)).await,
-        _ => (Ok(Bytes::new()), under_way),
-    };
-    let admission = Arc::new(Admission { setup, _place: place, _under_way: under_way });
+    let admission = Arc::new(Admission { setup, caller, _place: place, _under_way: under_way });
     let body = match kind {
-        CallKind::AtOnce => CallBody::new(Full::new(short?)),
+        _ if kind.is_quick() => CallBody::new(Full::new(short)),
         CallKind::Reflection => {
             let ends = Box::pin(tokio::time::sleep(REFLECTION_WITHIN));
             CallBody::new(ReflectionRequests { body, ends, _admission: admission.clone() })
@@ -161,6 +180,7 @@ async fn admitted(
     };
     let mut request = Request::from_parts(head, body);
     request.extensions_mut().insert(admission);
+    session.map(|session| request.extensions_mut().insert(session));
     let call = carry_out(routes.handle.clone(), request);
     let patience = routes.patience();
     let patient = async move {
@@ -171,9 +191,9 @@ async fn admitted(
             _ => Ok(call.await),
         }
     };
-    match kind {
-        CallKind::AtOnce => patient.await,
-        _ => {
+    match kind.is_quick() {
+        true => patient.await,
+        false => {
             let ended = routes.calls.spawn(patient).await;
             ended.unwrap_or_else(|error| Err(tonic::Status::internal(error.to_string())))
         }
@@ -194,6 +214,8 @@ async fn carry_out(handle: Handle, request: Request<CallBody>) -> Response<CallB
     let path = request.uri().path();
     let answered = if path.starts_with("/matriarch.v1.Admin/") {
         AdminServer::new(AdminService { handle }).call(request).await
+    } else if path.starts_with("/matriarch.v1.Peer/") {
+        PeerServer::new(PeerService { handle }).call(request).await
     } else if path.starts_with("/grpc.health.v1.Health/") {
         HealthServer::new(HealthService { handle }).call(request).await
     } else {
@@ -264,12 +286,13 @@ mod tests {
         }
     }
 
-    /// Every method that has no reason to be open needs access.
+    /// Every method for operators that has no reason to be open needs access; members prove themselves otherwise.
     #[test]
     fn only_reads_are_open() {
         let open = ["GetStatus", "WatchStatus", "ListMembers", "GetConfig", "GetHistory"];
         let set: FileDescriptorSet = prost::Message::decode(matriarch_proto::DESCRIPTORS).expect("generated");
-        let services = set.file.iter().flat_map(|file| &file.service);
+        let services =
+            set.file.iter().flat_map(|file| &file.service).filter(|service| service.name() == "Admin");
         for method in services.flat_map(|service| &service.method) {
             let kind = CallKind::of(&format!("/matriarch.v1.Admin/{}", method.name())).expect("it has one");
             assert_eq!(kind.changes(), !open.contains(&method.name()), "{}", method.name());

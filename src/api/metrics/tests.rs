@@ -1,8 +1,13 @@
+use std::time::Duration;
+
 use super::*;
 use crate::api::tests::{primary, replica, synchronous_member};
-use crate::model::{ClusterView, FailsafeKey, SyncMode};
+use crate::model::{ClusterView, FailsafeKey, LeaderHearing, SyncMode, Term};
 
 const NOW: Moment = Moment::from_millis(1_000_000);
+
+const UNHEARD: HearingFacts =
+    HearingFacts { hearing: LeaderHearing::Unknown, heard_at: None, suspect_after: Duration::ZERO };
 
 fn value(page: &str, metric: &str) -> String {
     let line = page.lines().find(|line| line.split('{').next() == Some(metric)).unwrap_or_default();
@@ -11,7 +16,7 @@ fn value(page: &str, metric: &str) -> String {
 
 #[test]
 fn metrics_of_a_primary() {
-    let page = text(&primary(NOW), NOW);
+    let page = text(&primary(NOW), &UNHEARD, NOW);
     let expected = [
         ("patroni_version", "040105"),
         ("patroni_postgres_running", "1"),
@@ -38,18 +43,18 @@ fn metrics_of_a_primary() {
     let mut status = primary(NOW);
     status.postgres.liveness.connected_at = Some(NOW - std::time::Duration::from_millis(1500));
     let sample = format!("{proof}{{scope=\"c\",name=\"n1\",proof=\"connection\"}} 1.5\n");
-    assert!(text(&status, NOW).contains(&sample), "{sample}");
+    assert!(text(&status, &UNHEARD, NOW).contains(&sample), "{sample}");
 }
 
 #[test]
 fn a_silent_replica_has_no_positions() {
-    let page = text(&replica(NOW), NOW);
+    let page = text(&replica(NOW), &UNHEARD, NOW);
     assert_eq!(value(&page, "patroni_xlog_replayed_location"), "800");
     assert_eq!(value(&page, "patroni_xlog_replayed_timestamp"), "1795384301.06225");
     assert_eq!(value(&page, "patroni_postgres_streaming"), "1");
     let mut status = replica(NOW);
     status.postgres.sql_trouble = Some("timeout".to_owned());
-    let page = text(&status, NOW);
+    let page = text(&status, &UNHEARD, NOW);
     assert_eq!(value(&page, "patroni_xlog_replayed_location"), "0");
     assert_eq!(value(&page, "patroni_postgres_state"), "-1");
     assert_eq!(value(&page, "patroni_postgres_streaming"), "");
@@ -69,9 +74,9 @@ fn metrics_of_a_synchronous_standby() {
             ["patroni_sync_standby", "patroni_quorum_standby", "matriarch_failures_tolerated"]
                 .map(|metric| value(page, metric))
         };
-        assert_eq!(found(&text(&status, NOW)), expected, "{mode:?} {voters:?}");
+        assert_eq!(found(&text(&status, &UNHEARD, NOW)), expected, "{mode:?} {voters:?}");
         status.postgres.sql_trouble = Some("timeout".to_owned());
-        assert_eq!(found(&text(&status, NOW))[..2], ["0", "0"], "{mode:?} {voters:?}");
+        assert_eq!(found(&text(&status, &UNHEARD, NOW))[..2], ["0", "0"], "{mode:?} {voters:?}");
     }
 }
 
@@ -80,7 +85,7 @@ fn metrics_of_a_synchronous_standby() {
 fn the_page_is_well_formed() {
     let mut status = primary(NOW);
     status.scope = "quo\"te\\".to_owned();
-    let page = text(&status, NOW);
+    let page = text(&status, &UNHEARD, NOW);
     let mut announced = String::new();
     let mut seen = Vec::new();
     for line in page.lines().filter(|line| !line.starts_with("# patroni_postgres_state:")) {
@@ -102,10 +107,10 @@ fn the_page_is_well_formed() {
 
 #[test]
 fn trouble_with_the_kubernetes_api_is_a_metric_of_a_pod() {
-    assert!(!text(&primary(NOW), NOW).contains("kubernetes"), "nothing is said without one");
+    assert!(!text(&primary(NOW), &UNHEARD, NOW).contains("kubernetes"), "nothing is said without one");
     let mut status = primary(NOW);
     status.kubernetes = Some(crate::api::tests::pod_in_trouble(NOW));
-    let page = text(&status, NOW + std::time::Duration::from_secs(3));
+    let page = text(&status, &UNHEARD, NOW + std::time::Duration::from_secs(3));
     for line in [
         "matriarch_kubernetes_trouble{scope=\"c\",name=\"n1\"} 1\n",
         "matriarch_kubernetes_trouble_seconds{scope=\"c\",name=\"n1\",task=\"label\"} 3\n",
@@ -118,7 +123,7 @@ fn trouble_with_the_kubernetes_api_is_a_metric_of_a_pod() {
 #[test]
 fn metrics_of_failsafe_mode() {
     let shown = |status: &Status| {
-        let page = text(status, NOW);
+        let page = text(status, &UNHEARD, NOW);
         ["enabled", "is_active"]
             .map(|what| value(&page, &format!("patroni_failsafe_mode_{what}")))
             .into_iter()
@@ -135,4 +140,18 @@ fn metrics_of_failsafe_mode() {
     let failsafe = Some(FailsafeKey { members, mod_revision: 7 });
     status.last_view = Some(std::sync::Arc::new(ClusterView { failsafe, ..view }));
     assert_eq!(shown(&status), "111");
+}
+
+#[test]
+fn heartbeats_are_shown_where_there_are_any() {
+    let status = replica(NOW);
+    assert!(!text(&status, &UNHEARD, NOW).contains("heartbeat"));
+    let heard = HearingFacts {
+        hearing: LeaderHearing::Heard { term: Term(3) },
+        heard_at: Some(NOW - Duration::from_millis(250)),
+        suspect_after: Duration::from_millis(750),
+    };
+    let page = text(&status, &heard, NOW);
+    assert_eq!(value(&page, "matriarch_heartbeat_age_seconds"), "0.25");
+    assert_eq!(value(&page, "matriarch_suspect_after_seconds"), "0.75");
 }
