@@ -94,6 +94,7 @@ impl Cycle {
             }
             Action::RestoreConfig { .. } => self.write("config", &action, levels, MemberEvent::LookWanted),
             Action::ClearFailover { .. } => self.write("failover", &action, levels, MemberEvent::LookWanted),
+            Action::WriteRecruit(_) => self.write("recruit", &action, levels, MemberEvent::LookWanted),
             Action::WriteGeneration(_) => self.write("generation", &action, levels, MemberEvent::LookWanted),
             Action::SetSyncNames(names) => {
                 postgres.set_sync_owner(names.map_or(SyncOwner::Operator, SyncOwner::Supervisor));

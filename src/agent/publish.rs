@@ -50,6 +50,8 @@ impl Cycle {
             watchdog_failed: seen.watchdog_failed,
             writes_refused: seen.writes.refused.clone(),
             failsafe_active: memory.failsafe.is_active(&seen.lease, now),
+            suspicion: memory.suspicion(seen.hearing),
+            recruited: memory.recruited(seen),
             restart_begins_as_standby: decide::restart_begins_as_standby(memory, seen, now),
             yields: memory.stands_back(now),
             lacks_removed_wal,

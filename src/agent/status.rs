@@ -7,6 +7,7 @@ use std::sync::Arc;
 use crate::model::{
     CloneProgress, ClusterView, HandOverRefusal, HandOverStep, HearingFacts, JobKind, LeaseFacts, Me,
     MemberRecord, MemberState, Moment, PodFacts, PostgresFacts, Request, Role, Settings, StoreMark,
+    Suspicion,
 };
 
 /// The complete result of one tick.
@@ -56,6 +57,10 @@ pub struct Status {
     pub writes_refused: Option<String>,
     /// Failsafe mode is at work: I lead by the members' promises, or have promised a leader to let it lead on.
     pub failsafe_active: bool,
+    /// What I say of the leader's heartbeats.
+    pub suspicion: Suspicion,
+    /// The attempt to replace the leader that I have promised.
+    pub recruited: Option<i64>,
     /// I lead, and a restart of my Postgres would begin as a standby: on a new timeline, without the rows of unlogged
     /// tables.
     pub restart_begins_as_standby: bool,
@@ -130,6 +135,8 @@ impl Status {
             watchdog_failed: false,
             writes_refused: None,
             failsafe_active: false,
+            suspicion: Suspicion::Unknown,
+            recruited: None,
             restart_begins_as_standby: false,
             yields: false,
             lacks_removed_wal: false,

@@ -46,6 +46,7 @@ pub(super) fn view() -> ClusterView {
         leader: Some(LeaderKey { name: name("n1"), lease: None, term: Term(3) }),
         leader_created: Some(3),
         failsafe: None,
+        recruit: None,
         members: BTreeMap::from([(name("n1"), member(n1)), (name("n2"), member(n2))]),
         initialize: Some("7711116464809554881".to_owned()),
         initialize_lease: None,
@@ -75,6 +76,7 @@ fn sql(now: Moment, standby: Standby) -> SqlFacts {
         slots: BTreeMap::new(),
         sync: SyncFacts::default(),
         replication: Vec::new(),
+        is_detached: false,
     }
 }
 
@@ -118,6 +120,8 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         watchdog_failed: false,
         writes_refused: None,
         failsafe_active: false,
+        suspicion: Suspicion::Unknown,
+        recruited: None,
         restart_begins_as_standby: false,
         yields: false,
         lacks_removed_wal: false,
@@ -332,13 +336,8 @@ fn carry_out(order: ApiOrder, world: &mut World) {
                 replayed: Lsn(800),
                 timeline: Some(Timeline(2)),
                 tags: Tags::default(),
-                watchdog_failed: false,
-                pod_ends: false,
-                promised: false,
-                yields: false,
-                no_data: false,
-                store: StoreMark::default(),
                 trouble: None,
+                ..PeerAnswer::unreachable(clock::now(), String::new())
             });
         }
     }

@@ -173,10 +173,13 @@ fn insert_own_fields(body: &mut Map<String, Value>, status: &Status) {
     if status.restart_begins_as_standby {
         body.insert("restart_begins_as_standby".into(), true.into());
     }
+    if let Some(attempt) = status.recruited {
+        body.insert("recruited".into(), attempt.into());
+    }
     if status.yields {
         body.insert("yields_leadership".into(), true.into());
     }
-    hearing::insert(body, &status.hearing);
+    hearing::insert(body, &status.hearing, status.suspicion);
     body.insert("because".into(), status.because.as_str().into());
     if let Some(hand_over) = &status.hand_over {
         body.insert("hand_over".into(), hand_over.to_string().into());

@@ -111,6 +111,7 @@ mod tests {
             slots: Default::default(),
             sync: Default::default(),
             replication: Vec::new(),
+            is_detached: false,
         };
         let process = Process::Up { pid: 1, since: Moment::default(), standby_start: true };
         PostgresFacts { process, sql: Some(sql), ..PostgresFacts::default() }

@@ -32,13 +32,16 @@ pub(super) enum AttachSource {
     Parted(Timeline, Lsn),
     /// Something may lie here that is not the leader's: what is certain is not all.
     Unproved,
-    /// There is no source: the tag `nostream`, or a member that says no address.
+    /// There is no source: the tag `nostream`, a member that says no address, or a promise to receive nothing.
     Nobody,
 }
 
 /// Compares what lies here with the history that `leader` told in this term. Where it is the leader's, the source is
 /// taken for this Postgres's from now on.
 pub(super) fn source(tick: &mut Tick<'_>, leader: &LeaderKey, theirs: &Branch) -> AttachSource {
+    if tick.bound_by().is_some() {
+        return AttachSource::Nobody;
+    }
     let source = compare(tick, leader, theirs);
     if let AttachSource::Proved(target) = &source {
         tick.memory.following = Some(Following::Source { term: leader.term, target: target.clone() });

@@ -49,6 +49,7 @@ impl Tick<'_> {
     }
 
     fn took_leadership(&mut self, outcome: &Outcome) {
+        self.memory.recruit.deposal_failed = *outcome != Outcome::Done;
         self.memory.failsafe.may_have_taken =
             matches!(outcome, Outcome::Unknown(_) | Outcome::Failed(_) | Outcome::Cancelled);
         match (outcome, self.memory.leader_key.vacant_mut()) {

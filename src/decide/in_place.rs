@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::memory::{Memory, Served};
 use super::tick::Tick;
-use super::{attach, demote, failsafe, race, store, sync, unfenced};
+use super::{attach, demote, failsafe, race, store, sync, take, unfenced};
 use crate::model::{ControlFile, ControlState, Job, Moment, Observation, Reason, SqlFacts, Term, Timeline};
 
 /// I lead, and my PostgreSQL is down: starts it as the primary that it was; false where that is not certain. After a
@@ -85,7 +85,7 @@ pub(super) fn lead_new_cluster(tick: &mut Tick<'_>) -> Option<Reason> {
     if held_back || unfenced::bars(tick, None).is_some() || failsafe::bars(tick).is_some() {
         return None;
     }
-    Some(race::take(tick, Reason::MadeCluster))
+    Some(take::take(tick, Reason::MadeCluster))
 }
 
 /// The leader key vanished under a running primary, which takes it back. One that has never answered has shown nothing

@@ -5,8 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 
 use crate::model::{
-    FailsafeMembers, FailsafePlan, Failure, JobKind, LeaseFacts, LeaseId, LogicalSlotChanges, Lsn,
-    MemberName, Moment, PeerIdentity, Promise, SlotChanges, Term, UnfencedPrimary,
+    ClusterView, FailsafeMembers, FailsafePlan, Failure, JobKind, LeaseFacts, LeaseId, LogicalSlotChanges,
+    Lsn, MemberName, Moment, PeerIdentity, Promise, RecruitPromise, RecruitWrite, SlotChanges, Term,
+    UnfencedPrimary,
 };
 
 /// The leader key of `term` was to be given away. While I seem to lead in it, no Postgres here may become primary.
@@ -152,6 +153,57 @@ pub struct FailsafeWritten {
     pub deletes: bool,
     /// When the last of them was sent.
     pub at: Moment,
+}
+
+/// Recruiting.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RecruitLedger {
+    /// What I have promised.
+    pub promise: Option<RecruitPromise>,
+    /// When, as far as this supervisor knows.
+    pub promised_at: Option<Moment>,
+    /// This supervisor has seen the keys: an attempt that they showed first counts as promised by its predecessor.
+    pub has_looked: bool,
+    /// The leader's silence.
+    pub silence: Option<Silence>,
+    /// The term of the leader that I suspect.
+    pub suspects: Option<Term>,
+    /// The last write to the key `recruit`.
+    pub written: Option<(RecruitWrite, Moment)>,
+    /// The deposal did not succeed.
+    pub deposal_failed: bool,
+    /// The leader's term, for which the following count.
+    pub of_term: Option<Term>,
+    /// Failed attempts.
+    pub failures: u32,
+    /// The last of them.
+    pub failed_attempt: Option<i64>,
+    /// I begin none before.
+    pub not_before: Option<Moment>,
+}
+
+/// No heartbeat arrives.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Silence {
+    /// The leader's term.
+    pub term: Term,
+    /// Since when no WAL has arrived, either.
+    pub since: Moment,
+    /// What has.
+    pub received: Lsn,
+}
+
+impl RecruitLedger {
+    /// The promise, while its attempt may succeed: until etcd shows another leader, or another state of the key.
+    pub fn bound_by(&self, cluster: Option<&ClusterView>) -> Option<&RecruitPromise> {
+        let promise = self.promise.as_ref()?;
+        let may_succeed = |cluster: &ClusterView| {
+            let attempt = cluster.recruit.as_ref().map(|key| key.attempt);
+            let term = cluster.leader.as_ref().map(|leader| leader.term);
+            (attempt, term) == (Some(promise.attempt), Some(promise.term))
+        };
+        cluster.is_none_or(may_succeed).then_some(promise)
+    }
 }
 
 impl FailsafeLedger {

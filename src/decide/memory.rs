@@ -3,13 +3,14 @@
 use serde::{Deserialize, Serialize};
 
 use super::ledgers::{
-    Ending, FailsafeLedger, Failures, LeaderKeyPhase, LeaseLedger, PrePromote, PromotionSeen, Registered,
-    ReleasedTerm, SlotLedger, UnfencedLedger,
+    Ending, FailsafeLedger, Failures, LeaderKeyPhase, LeaseLedger, PrePromote, PromotionSeen, RecruitLedger,
+    Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
 };
 use super::sync::SyncMemory;
 use crate::model::{
-    ClusterStatus, FollowTarget, HandOverRefusal, HandOverStep, LeaseId, Lsn, MemberName, MemberRecord,
-    Moment, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Term, Timeline, Unfit,
+    ClusterStatus, FollowTarget, HandOverRefusal, HandOverStep, LeaderHearing, LeaseId, Lsn, MemberName,
+    MemberRecord, Moment, Observation, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Suspicion,
+    Term, Timeline, Unfit,
 };
 
 /// The loop's memory. It is lost when the supervisor restarts, which is safe.
@@ -63,6 +64,9 @@ pub struct Memory {
     /// Failsafe mode.
     #[serde(default)]
     pub failsafe: FailsafeLedger,
+    /// Recruiting.
+    #[serde(default)]
+    pub recruit: RecruitLedger,
     /// Failures, and their number.
     pub failures: Failures,
     /// The process id of the postmaster last seen running, to notice its end.
@@ -132,6 +136,26 @@ impl Memory {
     /// The revision that showed no leader; zero while there is a leader.
     pub(super) fn vacant_at(&self) -> i64 {
         self.leader_key.vacant().and_then(|leaderless| leaderless.revision).unwrap_or_default()
+    }
+
+    /// What I say of the leader's heartbeats to other members.
+    pub fn suspicion(&self, hearing: LeaderHearing) -> Suspicion {
+        match hearing {
+            LeaderHearing::Silent { term, .. } if self.recruit.suspects == Some(term) => {
+                Suspicion::Suspects(term)
+            }
+            // Its WAL may arrive.
+            LeaderHearing::Heard { term } | LeaderHearing::Silent { term, .. } => Suspicion::Hears(term),
+            LeaderHearing::Unknown => Suspicion::Unknown,
+        }
+    }
+
+    /// The attempt to replace the leader that I have promised, if PostgreSQL shows that it has left the leader.
+    pub fn recruited(&self, seen: &Observation) -> Option<i64> {
+        let promise = self.recruit.bound_by(seen.view.as_ref().map(|view| &view.cluster))?;
+        let is_detached = seen.postgres.answering().is_some_and(|sql| sql.is_detached);
+        let has_left = matches!(self.following, Some(Following::Nobody { .. }));
+        (is_detached && has_left).then_some(promise.attempt)
     }
 
     /// Whether I gave the leader key away and still yield to the other members.

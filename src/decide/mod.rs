@@ -34,6 +34,7 @@ mod position;
 mod promised;
 mod publish;
 mod race;
+mod recruit;
 mod rejoin;
 mod remember;
 mod removed_wal;
@@ -50,6 +51,7 @@ mod store;
 mod streaming;
 mod sync;
 mod table;
+mod take;
 mod tick;
 mod unfenced;
 
@@ -58,7 +60,8 @@ pub use in_place::restart_begins_as_standby;
 pub use leadership::Leadership;
 pub use ledgers::{
     Ending, FailedRaceRounds, FailsafeLedger, Failures, Incoming, LeaderKeyPhase, Leaderless, LeaseLedger,
-    Leaving, LogicalSlotLedger, PromotionSeen, Registered, ReleasedTerm, SlotLedger, UnfencedLedger,
+    Leaving, LogicalSlotLedger, PromotionSeen, RecruitLedger, Registered, ReleasedTerm, SlotLedger,
+    UnfencedLedger,
 };
 pub use memory::{Following, HandOver, HandOverCause, HandOverPhase, Memory, Restart, Served};
 pub use slots::needs_feedback;

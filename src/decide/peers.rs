@@ -58,6 +58,16 @@ pub(super) fn ask_again(tick: &mut Tick<'_>, who: Vec<(MemberName, String)>, rec
     tick.wake_at(asked_at + pause(me, times), WaitingOn::Members);
 }
 
+/// Asks `who`, if the last question is older than `pause`.
+pub(super) fn ask_every(tick: &mut Tick<'_>, who: Vec<(MemberName, String)>, pause: Duration) {
+    let due = tick.memory.asked_at.is_none_or(|at| at + pause <= tick.now);
+    if due {
+        tick.memory.asked_at = Some(tick.now);
+        tick.act(Action::AskPeers { who });
+    }
+    tick.wake_at(tick.memory.asked_at.unwrap_or(tick.now) + pause, WaitingOn::Members);
+}
+
 /// The pause after question number `times`. Longer pauses vary by a quarter between members and questions, so that
 /// members that began together do not stay in step.
 fn pause(me: &MemberName, times: u32) -> Duration {
@@ -65,7 +75,11 @@ fn pause(me: &MemberName, times: u32) -> Duration {
     if doublings == 0 {
         return ASK_SOON;
     }
-    let longest = (ASK_SOON * 2u32.pow(doublings)).min(ASK_AT_LEAST_EVERY);
+    varied((ASK_SOON * 2u32.pow(doublings)).min(ASK_AT_LEAST_EVERY), me, times)
+}
+
+/// Up to a quarter less than `longest`, another part of it for each member and time.
+pub(super) fn varied(longest: Duration, me: &MemberName, times: u32) -> Duration {
     // FNV-1a: any hash that is equal on every machine will do.
     let bytes = me.as_str().bytes().chain(times.to_le_bytes());
     let hash = bytes.fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {

@@ -4,14 +4,15 @@ use std::time::Duration;
 
 use super::ledgers::LeaderKeyPhase;
 use super::position::comparable;
+use super::take::take;
 use super::tick::Tick;
 use super::{
     attach, bootstrap, eligibility, failsafe, lag, peers, promised, publish, requests, stop, store, sync,
     unfenced,
 };
 use crate::model::{
-    Action, ClusterView, FailoverRequest, Job, LeaderKey, Leading, MemberName, OwnFault, PeerAnswer, Reason,
-    SqlFacts, SyncReason, TakeLeadershipPreconditions, Term, WaitingOn,
+    Action, ClusterView, FailoverRequest, LeaderKey, Leading, MemberName, OwnFault, PeerAnswer, Reason,
+    SqlFacts, SyncReason, Term, WaitingOn,
 };
 
 /// A running primary whose lease is doubted by a renewal has this long until a newer view or renewal clears it.
@@ -144,23 +145,6 @@ fn compare(
         return reason;
     }
     take(tick, Reason::HealthiestMember)
-}
-
-pub(super) fn take(tick: &mut Tick<'_>, because: Reason) -> Reason {
-    store::hear(tick);
-    let unfenced = tick.cluster().and_then(|cluster| cluster.unfenced.as_ref());
-    let by = TakeLeadershipPreconditions {
-        sync: tick.sync_revision(),
-        unfenced: unfenced.map_or(0, |key| key.mod_revision),
-        failsafe: failsafe::revision(tick),
-        unlocked: tick.memory.vacant_at(),
-    };
-    tick.memory.failsafe.may_have_taken = true;
-    tick.start(Job::TakeLeadership { by });
-    match tick.writes_refused() {
-        Some(_) => Reason::WritesRefused,
-        None => because,
-    }
 }
 
 /// Why the key `sync` does not let me lead.
@@ -329,9 +313,10 @@ pub(super) fn candidates(tick: &mut Tick<'_>) -> Candidates {
 
 /// The leader key vanished under a running primary: take it back at once, or stop as soon as somebody else has it.
 pub(super) fn retake(tick: &mut Tick<'_>, sql: Option<&SqlFacts>) -> Reason {
-    let led_since = led_by_another_since(tick, sql).filter(|_| tick.seen.job.is_none());
-    if let Some(reason) = led_since {
-        stop::before_fence(tick);
+    if let Some(reason) = led_by_another_since(tick, sql) {
+        if tick.seen.job.is_none() {
+            stop::before_fence(tick);
+        }
         return reason;
     }
     if let Some(reason) = sql.and_then(|sql| store::unproved(tick, (sql.timeline, sql.lsn()), None)) {

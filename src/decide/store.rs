@@ -79,8 +79,7 @@ impl Tick<'_> {
 
 /// Records how far other members have seen this store, before I first try to take the leader key. While its generation
 /// is unsettled their answers do not count: they may concern the earlier store.
-pub(super) fn hear(tick: &mut Tick<'_>) {
-    let vacant_at = tick.memory.vacant_at();
+pub(super) fn hear(tick: &mut Tick<'_>, vacant_at: i64) {
     if tick.is_unsettled() || tick.memory.store_heard.is_some_and(|(at, _)| at == vacant_at) {
         return;
     }

@@ -8,8 +8,8 @@ use super::server::Server;
 use super::situation::{Assessment, Situation};
 use super::tick::Tick;
 use super::{
-    bootstrap, clone, demote, failsafe, follow, handover, in_place, lead, liveness, publish, race, rejoin,
-    requests, routing, shutdown, slots, standby_cluster, start, store, sync, unfenced,
+    bootstrap, clone, demote, failsafe, follow, handover, in_place, lead, liveness, publish, race, recruit,
+    rejoin, requests, routing, shutdown, slots, standby_cluster, start, store, sync, unfenced,
 };
 use crate::model::{
     Action, Death, ExitBecause, JobKind, LeaderKey, Moment, Observation, Process, Reason, RunningJob,
@@ -47,6 +47,7 @@ fn find<'a>(tick: &mut Tick<'a>) -> Assessment<'a> {
     let system_id = tick.cluster().and_then(|cluster| cluster.system_id());
     let server = Server::of(&tick.seen.postgres, system_id);
     tick.remember(&leadership, &server);
+    recruit::observe(tick, &leadership);
     requests::accept(tick, &leadership);
     let paused = tick.seen.settings.pause && !is_asked(tick, &leadership);
     let standby_cluster = tick.in_standby_cluster();
@@ -138,6 +139,9 @@ fn dead<'a>(tick: &mut Tick<'a>, found: &'a Assessment<'a>, death: &Death, term:
 }
 
 fn standby(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFacts) -> Reason {
+    if let Some(reason) = recruit::under_leader(tick, leader, sql) {
+        return reason;
+    }
     slots::on_standby(tick, leader, sql);
     follow::leader(tick, leader, sql)
 }

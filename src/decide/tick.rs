@@ -7,8 +7,8 @@ use super::decision::Decision;
 use super::memory::Memory;
 use crate::model::{
     Action, CloneMethods, ClusterView, FollowTarget, Job, JobKind, LeaderKey, MemberKey, MemberName, Moment,
-    Observation, PeerAnswer, PodEnd, PodRole, PrimaryRoute, Process, Reason, SyncMode, SyncRecord, Term,
-    WaitingOn, slot_name,
+    Observation, PeerAnswer, PodEnd, PodRole, PrimaryRoute, Process, Reason, RecruitPromise, SyncMode,
+    SyncRecord, Term, WaitingOn, slot_name,
 };
 
 /// An answer to a question older than this is asked for again. It is longer than the deadline of a member's answer, so
@@ -204,6 +204,11 @@ impl<'a> Tick<'a> {
     /// True when this kind of long action just ended.
     pub(super) fn just_finished(&self, kind: JobKind) -> bool {
         self.seen.finished.iter().any(|finished| finished.job == kind)
+    }
+
+    /// The promise to a candidate that keeps me from receiving anything from the leader.
+    pub(super) fn bound_by(&self) -> Option<&RecruitPromise> {
+        self.memory.recruit.bound_by(self.cluster())
     }
 
     /// Whether the store went back in time and no leader has confirmed its new generation.

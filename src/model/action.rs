@@ -7,9 +7,9 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    CloneMethods, ClusterStatus, FailsafeMembers, FailsafePlan, GenerationWrite, HistoryLine,
-    LeaderSlotsQuestion, LeaseId, LogicalSlotChanges, Lsn, MemberName, MemberRecord, Moment, Reply,
-    RequestId, SlotChanges, SyncRecord, Term, Timeline, UnfencedWrite,
+    CloneMethods, ClusterStatus, Deposal, FailsafeMembers, FailsafePlan, GenerationWrite, HistoryLine,
+    LeaderSlotsQuestion, LeaseId, LogicalSlotChanges, Lsn, MemberName, MemberRecord, Moment, RecruitWrite,
+    Reply, RequestId, SlotChanges, SyncRecord, Term, Timeline, UnfencedWrite,
 };
 
 /// One order. All but [`Action::Start`] return at once.
@@ -105,6 +105,8 @@ pub enum Action {
         /// The term that guards the write.
         term: Term,
     },
+    /// Begin or end an attempt to replace the leader, in the key `recruit`.
+    WriteRecruit(RecruitWrite),
     /// Write `generation`: the store went back in time, or a leader confirms the result.
     WriteGeneration(GenerationWrite),
     /// Point a running standby elsewhere by a reload.
@@ -256,6 +258,9 @@ pub struct TakeLeadershipPreconditions {
     /// The revision at which the cluster had no leader, before the other members were asked. Since then no member has
     /// published a position or claimed a timeline.
     pub unlocked: i64,
+    /// The leader that is replaced; `None`: the key is vacant, since `unlocked`.
+    #[serde(default)]
+    pub deposes: Option<Deposal>,
 }
 
 impl Job {

@@ -6,8 +6,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    FailsafeKey, GenerationKey, LeaseId, Lsn, MemberName, MemberRecord, SyncKey, SyncRecord, Term, Timeline,
-    UnfencedKey, WallTime, slot_name,
+    FailsafeKey, GenerationKey, LeaseId, Lsn, MemberName, MemberRecord, RecruitKey, SyncKey, SyncRecord,
+    Term, Timeline, UnfencedKey, WallTime, slot_name,
 };
 
 /// All keys of the cluster, as shown by one linearizable list and the watch that followed it.
@@ -41,6 +41,9 @@ pub struct ClusterView {
     /// The members that may take the leader key, while failsafe mode is on.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub failsafe: Option<FailsafeKey>,
+    /// An attempt to replace the leader before its lease ends.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recruit: Option<RecruitKey>,
     /// Every change of timeline.
     pub history: Option<Vec<HistoryLine>>,
     /// A switchover or failover that was asked for.

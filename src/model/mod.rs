@@ -37,6 +37,7 @@ mod pod;
 mod postgres;
 mod progress;
 mod reason;
+mod recruit;
 mod refusal;
 mod request;
 mod role_settings;
@@ -87,6 +88,7 @@ pub use postgres::{
 };
 pub use progress::CloneProgress;
 pub use reason::{Obstacle, Reason, WaitingOn};
+pub use recruit::{Deposal, RecruitKey, RecruitPromise, RecruitReason, RecruitWrite, Suspicion};
 pub use refusal::{ReinitializeRefusal, RestartRefusal};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
 pub use role_settings::{RoleSettings, SettingsByRole, SettingsRole};

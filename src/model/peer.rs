@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use super::{ClusterView, Lsn, MemberName, Moment, Role, StoreMark, Tags, Timeline};
+use super::{ClusterView, Lsn, MemberName, Moment, Role, StoreMark, Suspicion, Tags, Timeline};
 
 /// The number of one supervisor process: random, and new with each start. Written as 16 hexadecimal digits, because
 /// JSON readers lose bits of large numbers.
@@ -129,6 +129,12 @@ pub struct PeerAnswer {
     /// It has promised a leader that etcd does not answer not to take its place, or is that leader.
     #[serde(default)]
     pub promised: bool,
+    /// What it says of the leader's heartbeats.
+    #[serde(default)]
+    pub suspicion: Suspicion,
+    /// The attempt to replace the leader that it has promised, durably and with its receiver gone.
+    #[serde(default)]
+    pub recruited: Option<i64>,
     /// It read its data directory and found no usable data: it has no data that other members lack.
     #[serde(default)]
     pub no_data: bool,
@@ -159,6 +165,8 @@ impl PeerAnswer {
             pod_ends: false,
             yields: false,
             promised: false,
+            suspicion: Suspicion::Unknown,
+            recruited: None,
             no_data: false,
             store: StoreMark::default(),
             trouble: Some(trouble),

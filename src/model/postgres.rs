@@ -290,6 +290,9 @@ pub struct SqlFacts {
     pub sync: SyncFacts,
     /// Rows of `pg_stat_replication`, for `/patroni`.
     pub replication: Vec<serde_json::Map<String, serde_json::Value>>,
+    /// No member to stream from is configured, and no receiver runs.
+    #[serde(default)]
+    pub is_detached: bool,
 }
 
 impl SqlFacts {

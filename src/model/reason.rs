@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    HandOverRefusal, HandOverStep, JobKind, MemberName, NoDataReason, PodEnd, StandbyClusterReason,
-    StoreReason, SyncReason, UnfencedReason, Unfit,
+    HandOverRefusal, HandOverStep, JobKind, MemberName, NoDataReason, PodEnd, RecruitReason,
+    StandbyClusterReason, StoreReason, SyncReason, UnfencedReason, Unfit,
 };
 
 /// The sentence for the operator, as a type: log, REST, command line and tests use the same value. No reason is an
@@ -68,6 +68,8 @@ pub enum Reason {
     Unfit(Unfit),
     #[error("{0}")]
     Sync(SyncReason),
+    #[error("{0}")]
+    Recruit(RecruitReason),
     #[error("PostgreSQL is starting")]
     PostgresStarting,
     #[error("the lease could not be renewed and is about to expire: no primary may run here")]

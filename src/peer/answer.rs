@@ -2,7 +2,9 @@
 
 use serde_json::Value;
 
-use crate::model::{Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, SessionId, Timeline};
+use crate::model::{
+    Lsn, MemberName, Moment, PeerAnswer, PeerIdentity, Role, SessionId, Suspicion, Term, Timeline,
+};
 
 /// The identity in an answer: Patroni's object `patroni`, its `database_system_identifier`, and Matriarch's `session`.
 pub(super) fn identity(body: &Value) -> PeerIdentity {
@@ -36,6 +38,8 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
         no_data: read("no_data") == Some(Value::Bool(true)),
         store: read("store").and_then(|mark| serde_json::from_value(mark).ok()).unwrap_or_default(),
         promised: read("failsafe_mode_is_active") == Some(Value::Bool(true)),
+        suspicion: suspicion(&body),
+        recruited: body.get("recruited").and_then(Value::as_i64),
         yields: read("yields_leadership") == Some(Value::Bool(true)),
         timeline: timeline.filter(|number| *number > 0).map(Timeline),
         ..PeerAnswer::unreachable(asked_at, "its Postgres does not answer".to_owned())
@@ -58,6 +62,17 @@ pub(super) fn read(asked_at: Moment, text: &str) -> PeerAnswer {
         }
     }
     answer
+}
+
+fn suspicion(body: &Value) -> Suspicion {
+    let heartbeats = body.get("leader_heartbeats");
+    let term = heartbeats.and_then(|it| it.get("term")).and_then(Value::as_i64).map(Term);
+    let state = heartbeats.and_then(|it| it.get("state")).and_then(Value::as_str);
+    match (term, state) {
+        (Some(term), Some("suspected")) => Suspicion::Suspects(term),
+        (Some(term), Some(_)) => Suspicion::Hears(term),
+        (_, _) => Suspicion::Unknown,
+    }
 }
 
 /// The rows of `pg_stat_replication` that stream.
@@ -95,6 +110,21 @@ mod tests {
             standby.reachable && standby.in_recovery && standby.watchdog_failed && standby.tags.nofailover()
         );
         assert_eq!((standby.lsn, standby.replayed, standby.timeline), (Lsn(7), Lsn(7), None));
+    }
+
+    #[test]
+    fn reads_what_it_says_of_the_leader() {
+        let said = |text: &str| (answer(text).suspicion, answer(text).recruited);
+        let of = |state: &str| format!(r#"{{"leader_heartbeats": {{"state": "{state}", "term": 9}}}}"#);
+        assert_eq!(said(&of("suspected")).0, Suspicion::Suspects(Term(9)));
+        assert_eq!(said(&of("heard")).0, Suspicion::Hears(Term(9)));
+        assert_eq!(said(&of("silent")).0, Suspicion::Hears(Term(9)));
+        assert_eq!(said(r#"{"recruited": 12}"#), (Suspicion::Unknown, Some(12)));
+        for text in
+            ["{}", r#"{"leader_heartbeats": "heard"}"#, r#"{"leader_heartbeats": {"state": "heard"}}"#]
+        {
+            assert_eq!(said(text), (Suspicion::Unknown, None), "{text}");
+        }
     }
 
     #[test]

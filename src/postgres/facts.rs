@@ -47,13 +47,15 @@ SELECT current_setting('server_version_num')::int4,
                'sync_priority', sync_priority, 'write_lsn', write_lsn::text, 'flush_lsn', flush_lsn::text,
                'replay_lsn', replay_lsn::text))::text FROM pg_stat_replication),
        current_setting('synchronous_standby_names'), current_setting('synchronous_commit'),
-       sessions.waiting, sessions.checkpointer_rests, sessions.replay_rests
+       sessions.waiting, sessions.checkpointer_rests, sessions.replay_rests,
+       current_setting('primary_conninfo') = '' AND NOT sessions.receives
   FROM up LEFT JOIN pg_stat_get_wal_receiver() AS receiver ON receiver.pid IS NOT NULL,
        (SELECT array_agg(pid) FILTER (WHERE wait_event = 'SyncRep') AS waiting,
                coalesce(bool_or(wait_event IN ('CheckpointerMain', 'CheckpointWriteDelay')), false)
                    AS checkpointer_rests,
                coalesce(bool_or(wait_event IN ('RecoveryRetrieveRetryInterval', 'RecoveryWalStream')), false)
-                   AS replay_rests
+                   AS replay_rests,
+               coalesce(bool_or(backend_type = 'walreceiver'), false) AS receives
           FROM pg_stat_get_activity(NULL)) AS sessions
 "#;
 
@@ -114,6 +116,7 @@ fn facts(row: &Row) -> SqlFacts {
         slots: objects(text(17)).iter().filter_map(slot).collect(),
         sync: sync(row),
         replication: objects(text(18)).into_iter().map(shown).collect(),
+        is_detached: row.get(24),
     }
 }
 

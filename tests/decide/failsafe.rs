@@ -135,7 +135,7 @@ fn nothing_is_promised_while_the_key_is_being_taken() {
     let mut world = world();
     nobody_leads(&mut world);
     let job = Job::TakeLeadership {
-        by: TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1 },
+        by: TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1, deposes: None },
     };
     world.seen.writing = Some(matriarch::model::RunningJob { job, since: START });
     assert_eq!(asks(&mut world, question("b")), Reply::NotPromised(FailsafeRefusal::TakesLeadership));
@@ -286,6 +286,7 @@ fn the_key_is_taken_only_while_failsafe_stays_as_it_was_read() {
     let mut world = world();
     nobody_leads(&mut world);
     let unlocked = world.cluster().revision;
-    let by = TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: REVISION, unlocked };
+    let by =
+        TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: REVISION, unlocked, deposes: None };
     assert!(world.tick().actions.contains(&Action::Start(Job::TakeLeadership { by })));
 }

@@ -16,6 +16,7 @@ mod peers;
 mod pod_end;
 mod pods;
 mod receiving;
+mod recruit;
 mod rejoin;
 mod removed_wal;
 mod requests;

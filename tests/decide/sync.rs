@@ -160,7 +160,13 @@ fn in_mode_on_a_voter_needs_no_votes() {
 }
 
 fn by(sync: i64) -> TakeLeadershipPreconditions {
-    TakeLeadershipPreconditions { sync, unfenced: 0, failsafe: 0, unlocked: World::new().cluster().revision }
+    TakeLeadershipPreconditions {
+        sync,
+        unfenced: 0,
+        failsafe: 0,
+        unlocked: World::new().cluster().revision,
+        deposes: None,
+    }
 }
 
 /// Votes refer to the content of the key: if that changes before this member has the leader key, they are void.

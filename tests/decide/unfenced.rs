@@ -140,7 +140,8 @@ fn no_member_is_promoted_beside_an_unfenced_primary() {
     assert_eq!(world.tick().because, refused);
     world.cluster().failover = Some(asked("a", None, &["b"]));
     let unlocked = world.cluster().revision;
-    let by = TakeLeadershipPreconditions { sync: 0, unfenced: REVISION, failsafe: 0, unlocked };
+    let by =
+        TakeLeadershipPreconditions { sync: 0, unfenced: REVISION, failsafe: 0, unlocked, deposes: None };
     let taken = world.tick();
     assert!(taken.actions.contains(&Action::Start(Job::TakeLeadership { by })), "{:?}", taken.actions);
 }
@@ -150,7 +151,7 @@ fn no_member_is_promoted_beside_an_unfenced_primary() {
 fn the_key_is_taken_only_while_no_primary_is_left_unfenced() {
     let mut world = nobody_leads();
     let unlocked = world.cluster().revision;
-    let by = TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked };
+    let by = TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked, deposes: None };
     assert!(world.tick().actions.contains(&Action::Start(Job::TakeLeadership { by })));
 }
 

@@ -8,8 +8,9 @@ use matriarch::model::{
     ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, Death, Finished,
     JobKind, LeaderHearing, LeaderKey, Leading, LeaseFacts, LeaseId, LivenessFacts, LivenessVerdict, Lsn, Me,
     MemberKey, MemberName, MemberRecord, MemberState, Moment, Observation, Outcome, PeerAnswer, PeerIdentity,
-    PostgresFacts, Process, Role, SessionId, Settings, SqlFacts, Standby, StoreMark, SyncFacts, SyncOwner,
-    SyncState, Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime, Walsender, WriteFacts,
+    PostgresFacts, Process, Role, SessionId, Settings, SqlFacts, Standby, StoreMark, Suspicion, SyncFacts,
+    SyncOwner, SyncState, Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime, Walsender,
+    WriteFacts,
 };
 
 pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
@@ -40,6 +41,7 @@ impl World {
             leader: Some(leader("b", THEIR_LEASE)),
             leader_created: Some(leader("b", THEIR_LEASE).term.0),
             failsafe: None,
+            recruit: None,
             members: BTreeMap::from(members),
             initialize: Some(SYSTEM_ID.to_string()),
             initialize_lease: None,
@@ -191,6 +193,8 @@ pub(super) fn answer(asked_at: Moment, lsn: u64) -> PeerAnswer {
         pod_ends: false,
         yields: false,
         promised: false,
+        suspicion: Suspicion::Unknown,
+        recruited: None,
         no_data: false,
         store: StoreMark::default(),
         trouble: None,
@@ -328,5 +332,6 @@ pub(super) fn standby(lsn: u64) -> SqlFacts {
         slots: BTreeMap::new(),
         sync: SyncFacts::default(),
         replication: Vec::new(),
+        is_detached: false,
     }
 }

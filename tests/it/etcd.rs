@@ -18,17 +18,20 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use tokio::sync::watch as cell;
 
+use crate::support::free_port;
+
 mod keys;
 mod lease;
 mod origin;
 mod races;
+mod recruit;
 mod tls;
 
 const BASE: &str = "/service/test/";
 const BEFORE_ALL: TakeLeadershipPreconditions =
-    TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1 };
+    TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1, deposes: None };
 const ANY: TakeLeadershipPreconditions =
-    TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1_000_000 };
+    TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 1_000_000, deposes: None };
 const PATIENCE: Duration = Duration::from_secs(20);
 
 /// A directory of the test, removed at the end.
@@ -57,11 +60,6 @@ struct Server {
     peer: String,
     scratch: Scratch,
     tls: Option<TlsFiles>,
-}
-
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a free port");
-    listener.local_addr().expect("its address").port()
 }
 
 impl Server {

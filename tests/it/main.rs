@@ -48,6 +48,7 @@ mod pid1;
 mod pods;
 mod postgres;
 mod recovery;
+mod recruit;
 mod rejoin;
 mod rest_tls;
 mod restart;

@@ -13,6 +13,8 @@ pub(crate) enum Contestant {
     Matriarch,
     /// Ours, commits wait for a quorum.
     MatriarchQuorum,
+    /// Ours, commits wait for a quorum, and a dead leader is replaced before its lease ends.
+    MatriarchRecruit,
     /// The peer as it comes, asynchronous.
     Patroni,
     /// The peer as it comes, commits wait for a quorum.
@@ -30,7 +32,9 @@ impl Contestant {
     /// The system under test.
     pub(crate) fn system(self, ttl: u64) -> System {
         match self {
-            Contestant::Matriarch | Contestant::MatriarchQuorum => System::Matriarch { ttl },
+            Contestant::Matriarch | Contestant::MatriarchQuorum | Contestant::MatriarchRecruit => {
+                System::Matriarch { ttl }
+            }
             Contestant::Patroni | Contestant::PatroniQuorum => System::PATRONI,
             Contestant::PatroniFast => System::PATRONI_FAST,
         }
@@ -41,6 +45,7 @@ impl Contestant {
         match self {
             Contestant::Matriarch | Contestant::Patroni | Contestant::PatroniFast => Mode::Async,
             Contestant::MatriarchQuorum | Contestant::PatroniQuorum => Mode::Quorum,
+            Contestant::MatriarchRecruit => Mode::Recruit,
         }
     }
 
@@ -49,6 +54,7 @@ impl Contestant {
         let mode = match self.mode() {
             Mode::Async => "async",
             Mode::Quorum => "quorum",
+            Mode::Recruit => "quorum, recruiting",
             Mode::On => "synchronous",
         };
         format!("{}, {mode}", self.system(ttl).name())

@@ -46,7 +46,8 @@ async fn member(arguments: &Arguments, port: u16, index: usize) -> Result<FleetM
     let record: MemberRecord = serde_json::from_value(record(index))?;
     etcd.commit(&etcd.keys().publish_member(&name, lease, &record)).await?;
     if index.is_multiple_of(CLUSTER) {
-        let none = TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 0 };
+        let none =
+            TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 0, deposes: None };
         etcd.commit(&etcd.keys().take_leadership(&name, lease, none)).await?;
         keeper.renew_now();
         let leading = |facts: &LeaseFacts| matches!(facts.leading, Leading::Yes(_));

@@ -37,7 +37,7 @@ pub(crate) fn check(sim: &Sim) {
         };
         let goes_on_until = sim.world().ledger.memory.go_on.get(&member).copied();
         let fault = fault.filter(|_| goes_on_until.is_none_or(|until| until < sim.now()));
-        let fault = fault.filter(|_| !is_promised(sim, member));
+        let fault = fault.filter(|_| !is_promised(sim, member) && !is_deposed(sim, member));
         if let Some(fault) = fault {
             sim.world().ledger.break_promise("leased", format!("{member} accepts writes, and {fault}"));
         }
@@ -51,6 +51,11 @@ pub(crate) fn check(sim: &Sim) {
             sim.world().ledger.break_promise("guarded", format!("{member} accepts writes without a guard"));
         }
     }
+}
+
+/// It was replaced, and may live until its own deadline.
+fn is_deposed(sim: &Sim, member: usize) -> bool {
+    sim.world().ledger.memory.deposals.holds(member, sim.now())
 }
 
 /// All members that could take the leader key have promised this one not to: those in the key `failsafe`, or those that

@@ -10,6 +10,7 @@ use crate::sim::clock::At;
 use crate::sim::executor::Pid;
 use crate::sim::world::{Sim, index_of};
 
+pub(crate) mod deposed;
 pub(crate) mod healing;
 pub(crate) mod kept;
 pub(crate) mod labelled;
@@ -45,12 +46,15 @@ pub(crate) struct Memory {
     pub(crate) void: BTreeMap<i64, At>,
     /// By leader: whom it last asked to let it lead on without etcd, and until when each has promised.
     pub(crate) promises: BTreeMap<usize, BTreeMap<MemberName, Option<At>>>,
+    /// Leaders that were replaced before their leases ended.
+    pub(crate) deposals: deposed::Deposals,
     /// What each pod says of its role.
     pub(crate) labels: BTreeMap<usize, PodRole>,
 }
 
 /// After every step.
 pub(crate) fn step(sim: &Sim) {
+    deposed::observe(sim);
     one_writer::check(sim);
     leased::check(sim);
 }
@@ -65,6 +69,10 @@ pub(crate) fn promoted(sim: &Sim, member: usize) {
 
 /// A primary has just gone on as the one that it was.
 pub(crate) fn continued(sim: &Sim, member: usize) {
+    // One that was replaced may come back as it was, and acknowledges nothing.
+    if sim.world().ledger.memory.deposals.holds(member, sim.now()) {
+        return;
+    }
     timelines::continued(sim, member);
     sync_record::promoted(sim, member);
     loss::promoted(sim, member);

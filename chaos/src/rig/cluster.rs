@@ -169,7 +169,7 @@ impl Rig {
         let wanted = match self.plan.mode {
             Mode::Async => 0,
             Mode::On => 1,
-            Mode::Quorum => wanted,
+            Mode::Quorum | Mode::Recruit => wanted,
         };
         if synchronous < wanted {
             bail!("{synchronous} of {wanted} standbys are synchronous");

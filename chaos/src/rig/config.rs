@@ -19,6 +19,8 @@ pub(crate) enum Mode {
     Async,
     /// For any of a quorum.
     Quorum,
+    /// For any of a quorum, and a dead leader is replaced before its lease ends.
+    Recruit,
     /// For a named standby.
     On,
 }
@@ -198,6 +200,10 @@ fn dynamic(system: &System, mode: Mode) -> Value {
     match mode {
         Mode::Async => {}
         Mode::Quorum => dynamic["synchronous_mode"] = json!("quorum"),
+        Mode::Recruit => {
+            dynamic["synchronous_mode"] = json!("quorum");
+            dynamic["failover"] = json!("recruit");
+        }
         Mode::On => dynamic["synchronous_mode"] = json!(true),
     }
     dynamic["postgresql"] = json!({

@@ -50,6 +50,7 @@ struct Total {
     promises: u64,
     written_off: u64,
     promotions: u64,
+    deposals: usize,
     broken: Vec<(u64, &'static str, String)>,
 }
 
@@ -84,13 +85,15 @@ pub(crate) fn simulate(arguments: &Arguments) -> anyhow::Result<ExitCode> {
     });
     let total = total.into_inner().unwrap_or_else(PoisonError::into_inner);
     println!(
-        "{} seeds, {:.1} simulated hours, {} steps, {} commits promised, {} written off, {} promotions, {} broken",
+        "{} seeds, {:.1} simulated hours, {} steps, {} commits promised, {} written off, {} promotions, {} leaders \
+         replaced early, {} broken",
         total.seeds,
         total.seconds as f64 / 3600.0,
         total.steps,
         total.promises,
         total.written_off,
         total.promotions,
+        total.deposals,
         total.broken.len()
     );
     Ok(if total.broken.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -103,6 +106,7 @@ fn add(total: &mut Total, seed: u64, ended: Ended, arguments: &Arguments) {
     total.promises += ended.promises as u64;
     total.written_off += ended.written_off as u64;
     total.promotions += ended.promotions;
+    total.deposals += ended.deposals;
     if let Some((invariant, text)) = ended.broken {
         println!("seed {seed}: {invariant} at {}: {text}\n  {}", ended.at, again(arguments, seed));
         total.broken.push((seed, invariant, text));

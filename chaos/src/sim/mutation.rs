@@ -57,6 +57,16 @@ pub(crate) enum Mutation {
     ReceiverGoneAtOnce,
     /// What was seen of etcd's store is forgotten: one that went back in time is like any other.
     TrustRestoredStore,
+    /// A supervisor that starts does not see that its predecessor may have promised to leave the leader.
+    FormerPromiseForgotten,
+    /// A standby says that it has left the leader as soon as it is told to.
+    PromiseBeforeLeaving,
+    /// Whoever suspects the leader seems to have promised.
+    SuspicionPromises,
+    /// A leader is replaced whatever the key `sync` has become since.
+    DeposeOverOldSync,
+    /// A leader is replaced although the attempt was withdrawn.
+    DeposeWithdrawn,
     /// The pod says that it leads as soon as its PostgreSQL is promoted.
     LabelEarly,
     /// The pod goes on to say that it leads when its PostgreSQL is stopped.

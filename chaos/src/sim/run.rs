@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use matriarch::model::{Settings, SyncMode, SyncSettings};
+use matriarch::model::{FailoverBy, Settings, SyncMode, SyncSettings};
 
 use super::clock::At;
 use super::executor::Executor;
@@ -38,6 +38,8 @@ pub(crate) struct Ended {
     pub(crate) promises: usize,
     pub(crate) written_off: usize,
     pub(crate) promotions: u64,
+    /// Leaders that were replaced before their leases ended.
+    pub(crate) deposals: usize,
     pub(crate) tail: Vec<String>,
     pub(crate) digest: u64,
 }
@@ -94,6 +96,7 @@ pub(crate) fn run(request: &Request) -> Ended {
             promises: promises.len(),
             written_off: promises.iter().filter(|promise| promise.written_off).count(),
             promotions: world.ledger.promotions,
+            deposals: world.ledger.memory.deposals.count(),
             tail: world.trace.tail(),
             digest: world.trace.digest(),
             broken: world.ledger.broken.take(),
@@ -106,10 +109,14 @@ pub(crate) fn run(request: &Request) -> Ended {
 /// Starts everything. Returns when all faults end.
 fn begin(sim: &Sim, seed: u64) -> At {
     // Drawn apart, so that the other stories stay as they are.
+    let mut recruit = Rng::new(seed ^ 0x4EC2_0175);
     let (mut failsafe, mut secrets) = (Rng::new(seed ^ 0x5DEE_CE66), Rng::new(seed ^ 0x5EC2_E7A1));
     let Options { members, clients, secrets_change, settings, .. } = {
         let mut world = sim.world();
         world.options.settings.failsafe_mode = failsafe.permille(500);
+        if world.options.settings.sync.mode != SyncMode::Off && recruit.permille(400) {
+            world.options.settings.failover = FailoverBy::Recruit;
+        }
         world.options.secrets_change = secrets.permille(300);
         world.options.made_by_another = secrets.permille(100);
         world.options.clone()
@@ -119,6 +126,9 @@ fn begin(sim: &Sim, seed: u64) -> At {
     (0..clients).for_each(|client| sim.start_client(client));
     let faults_end = At::seconds(sim.exec.rng(|rng| rng.between(40, 120)));
     sim.begin_faults(faults_end, settings.failsafe_mode && failsafe.permille(150));
+    if settings.failover == FailoverBy::Recruit {
+        sim.begin_recruit_faults(faults_end);
+    }
     if secrets_change {
         sim.begin_secrets(secrets, faults_end);
     }

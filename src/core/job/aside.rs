@@ -2,7 +2,7 @@
 
 use super::{Actor, JobAnswer, JobNext, JobStep, out_of_turn, outcome};
 use crate::core::store::{Keys, Txn};
-use crate::model::{Action, LeaseId, Outcome, Term};
+use crate::model::{Action, LeaseId, MemberName, Outcome, Term};
 
 /// One transaction; for some keys a read precedes or follows it.
 #[derive(Clone, Debug)]
@@ -32,6 +32,7 @@ enum Write {
 impl SingleWrite {
     pub(super) fn of(
         keys: &Keys,
+        name: &MemberName,
         action: &Action,
         lease: Option<LeaseId>,
         config: impl FnOnce() -> String,
@@ -59,6 +60,7 @@ impl SingleWrite {
             }
             Action::RestoreConfig { term } => Write::RestoreConfig { held: (*term, lease?), text: config() },
             Action::WriteGeneration(write) => Write::Commit(keys.write_generation(lease?, write)),
+            Action::WriteRecruit(write) => Write::Commit(keys.write_recruit(name, lease?, write)),
             Action::ClearFailover { mod_revision } => {
                 Write::Commit(keys.write_failover(None, Some(*mod_revision)))
             }

@@ -280,7 +280,7 @@ impl Machine {
         lease: Option<LeaseId>,
         config: impl FnOnce() -> String,
     ) -> Option<Machine> {
-        let aside = SingleWrite::of(&actor.keys, action, lease, config)?;
+        let aside = SingleWrite::of(&actor.keys, &actor.name, action, lease, config)?;
         Some(Machine { actor, kind: JobMachine::Aside(aside) })
     }
 

@@ -201,7 +201,13 @@ impl Member {
                 self.outdated |= !self.looks.is_over();
                 self.finished.push(finished);
             }
-            MemberEvent::PeerAnswered(name, answer) => drop(self.peers.insert(name, answer)),
+            MemberEvent::PeerAnswered(name, answer) => {
+                // As below.
+                let known = self.peers.get(&name).filter(|known| answer.asked_at < known.asked_at);
+                if known.is_none() {
+                    self.peers.insert(name, answer);
+                }
+            }
             MemberEvent::LeaderBranchTold(told) => {
                 // An answer that was delayed does not replace one to a later question.
                 let known = self.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
@@ -344,6 +350,7 @@ fn changes_postgres(action: &Action) -> bool {
         | Action::RestoreConfig { .. }
         | Action::ClearFailover { .. }
         | Action::WriteGeneration(_)
+        | Action::WriteRecruit(_)
         | Action::CheckpointAfterPromotion { .. }
         | Action::Answer { .. }
         | Action::Exit(_) => false,

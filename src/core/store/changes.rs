@@ -2,36 +2,70 @@
 
 use std::collections::BTreeMap;
 
-use super::keys::{ascii, compact, failover_text, history_text, is_object, sync_text, timeline_claim};
+use super::keys::{
+    ascii, compact, failover_text, history_text, is_object, recruit_text, sync_text, timeline_claim,
+};
 use super::txn::{Compare, Evidence, KeyChange, Txn};
 use super::{Keys, StoredKey};
 use crate::model::{
-    ClusterStatus, FailoverRequest, FailsafeMembers, GenerationWrite, HistoryLine, LeaseId, MemberName,
-    MemberRecord, SyncRecord, TakeLeadershipPreconditions, Term, Timeline, UnfencedPrimary,
+    ClusterStatus, Deposal, FailoverRequest, FailsafeMembers, GenerationWrite, HistoryLine, LeaseId,
+    MemberName, MemberRecord, RecruitWrite, SyncRecord, TakeLeadershipPreconditions, Term, Timeline,
+    UnfencedPrimary,
 };
 
 impl Keys {
-    /// Takes leadership if the key is vacant and the preconditions still hold. The revision of the transaction is the
-    /// new [`Term`].
+    /// Takes leadership if the key is vacant, or held by the leader that `by` deposes, and the preconditions still
+    /// hold. The revision of the transaction is the new [`Term`].
+    ///
+    /// A leader is deposed only while its attempt is the one in the key `recruit`, so that no promise for it has ended,
+    /// and only over the revision of `sync` by which the promises were counted.
     pub fn take_leadership(&self, name: &MemberName, lease: LeaseId, by: TakeLeadershipPreconditions) -> Txn {
         let leader = self.path("leader");
         let since = |key| Compare::NotWrittenAfter(self.path(key), by.unlocked);
-        Txn {
-            when: vec![
-                Compare::Absent(leader.clone()),
-                Compare::Revision(self.path("sync"), by.sync),
-                Compare::Revision(self.path("unfenced"), by.unfenced),
-                // A leader without etcd has asked those in it, and nobody else.
-                Compare::Revision(self.path("failsafe"), by.failsafe),
-                since("status"),
-                since("timeline"),
-                since("generation"),
-                // Another member has made a new cluster since.
-                since("initialize"),
-            ],
-            then: vec![KeyChange::Put(leader.clone(), name.as_str().to_owned(), Some(lease))],
-            path: leader,
-            evidence: Evidence::OnLease(lease),
+        let mut when = vec![
+            Compare::Revision(self.path("sync"), by.sync),
+            Compare::Revision(self.path("unfenced"), by.unfenced),
+            // A leader without etcd has asked those in it, and nobody else.
+            Compare::Revision(self.path("failsafe"), by.failsafe),
+            since("timeline"),
+            since("generation"),
+            // Another member has made a new cluster since.
+            since("initialize"),
+        ];
+        let recruit = self.path("recruit");
+        let then = vec![
+            KeyChange::Put(leader.clone(), name.as_str().to_owned(), Some(lease)),
+            KeyChange::Delete(recruit.clone()),
+        ];
+        match by.deposes {
+            None => when.extend([Compare::Absent(leader.clone()), since("status")]),
+            Some(Deposal { term, attempt }) => {
+                when.push(Compare::Revision(leader.clone(), term.0));
+                when.push(Compare::Revision(recruit, attempt));
+                // An operator has not asked for anything since.
+                when.push(Compare::NotWrittenAfter(self.path("failover"), attempt));
+            }
+        }
+        Txn { when, then, path: leader, evidence: Evidence::OnLease(lease) }
+    }
+
+    /// Begins or ends an attempt to replace the leader. The key is under the candidate's lease, and goes with it.
+    pub fn write_recruit(&self, name: &MemberName, lease: LeaseId, write: &RecruitWrite) -> Txn {
+        let path = self.path("recruit");
+        match write {
+            RecruitWrite::Begin { term, sync, over } => Txn {
+                when: vec![
+                    Compare::Revision(self.path("leader"), term.0),
+                    Compare::Revision(self.path("sync"), *sync),
+                    Compare::Revision(path.clone(), *over),
+                ],
+                then: vec![KeyChange::Put(path.clone(), recruit_text(name, *term), Some(lease))],
+                path,
+                evidence: Evidence::OnLease(lease),
+            },
+            RecruitWrite::Withdraw { attempt } => {
+                replace(vec![Compare::Revision(path.clone(), *attempt)], path, None)
+            }
         }
     }
 

@@ -11,8 +11,8 @@ use serde_json::{Map, Value, json};
 
 use crate::model::{
     ClusterStatus, ClusterView, ConfigKey, FailoverKey, FailoverRequest, FailsafeKey, GenerationKey,
-    HistoryLine, LeaderKey, LeaseId, Lsn, MemberKey, MemberName, MemberRecord, StoreGeneration, SyncKey,
-    SyncRecord, Term, Timeline, TimelineClaim, UnfencedKey, UnfencedPrimary, WallTime,
+    HistoryLine, LeaderKey, LeaseId, Lsn, MemberKey, MemberName, MemberRecord, RecruitKey, StoreGeneration,
+    SyncKey, SyncRecord, Term, Timeline, TimelineClaim, UnfencedKey, UnfencedPrimary, WallTime,
 };
 
 /// The paths of one cluster's keys.
@@ -66,6 +66,13 @@ impl Keys {
         format!("{}members/{name}", self.base)
     }
 
+    /// The attempt in the text of the key `recruit`. An invalid value is none: no member promises anything to it.
+    pub fn recruit(text: &str, attempt: i64) -> Option<RecruitKey> {
+        let fields: Map<String, Value> = serde_json::from_str(text).ok()?;
+        let candidate = MemberName::new(fields.get("candidate")?.as_str()?).ok()?;
+        Some(RecruitKey { candidate, term: Term(fields.get("term")?.as_i64()?), attempt })
+    }
+
     /// Builds the view from the keys under the prefix, by full path, as a list showed them at `revision`.
     ///
     /// # Errors
@@ -95,6 +102,7 @@ impl Keys {
                 "generation" => view.generation = generation(&text, key.mod_revision),
                 "failover" => view.failover = failover_key(&text, key.mod_revision),
                 "failsafe" => view.failsafe = Some(failsafe(&text, key.mod_revision)),
+                "recruit" => view.recruit = Keys::recruit(&text, key.mod_revision),
                 "timeline" => view.timeline_claim = timeline_claim(&text, key.mod_revision),
                 "unfenced" => {
                     view.unfenced =
@@ -253,6 +261,11 @@ fn failsafe(text: &str, mod_revision: i64) -> FailsafeKey {
         Some((MemberName::new(name).ok()?, url.as_str().unwrap_or_default().to_owned()))
     };
     FailsafeKey { members: fields.into_iter().filter_map(member).collect(), mod_revision }
+}
+
+/// The text of the key `recruit`.
+pub(super) fn recruit_text(candidate: &MemberName, term: Term) -> String {
+    compact(&json!({ "candidate": candidate, "term": term.0 }))
 }
 
 /// An invalid value is an unconfirmed generation.

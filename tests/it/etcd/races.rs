@@ -17,6 +17,7 @@ async fn a_member_that_asked_before_another_promotion_does_not_lead() {
         unfenced: 0,
         failsafe: 0,
         unlocked: read(&etcd).await.revision,
+        deposes: None,
     };
     let led = term(
         etcd.commit(&etcd.keys().take_leadership(&name("n-2"), other, asked)).await.expect("etcd is up"),
@@ -31,6 +32,7 @@ async fn a_member_that_asked_before_another_promotion_does_not_lead() {
         unfenced: 0,
         failsafe: 0,
         unlocked: read(&etcd).await.revision,
+        deposes: None,
     };
     assert!(is_done(etcd.commit(&etcd.keys().take_leadership(&name("n-1"), mine, asked_again)).await));
 }
@@ -45,7 +47,7 @@ async fn a_new_cluster_is_not_made_beside_a_leader_with_data() {
     let keys = etcd.keys();
     let vacant = async || {
         let unlocked = read(&etcd).await.revision;
-        TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked }
+        TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked, deposes: None }
     };
     let before = vacant().await;
     assert!(is_done(etcd.commit(&keys.win_initialize(mine, 0)).await));

@@ -243,6 +243,7 @@ impl Member {
             leader,
             leader_created: None,
             failsafe: None,
+            recruit: None,
             members: members.map(|member| (name(member), key(member, &keys, primaries[member]))).collect(),
             initialize: Some(SYSTEM_ID.to_string()),
             initialize_lease: None,
@@ -323,6 +324,7 @@ impl Member {
             flushed: end,
             slots: BTreeMap::new(),
             replication: Vec::new(),
+            is_detached: false,
             sync: SyncFacts { walsenders: vec![walsender(1 - index, end)], ..SyncFacts::default() },
         }
     }
@@ -359,6 +361,8 @@ fn told(answer: &Answer, by: MemberName) -> PeerAnswer {
         pod_ends: false,
         yields: false,
         promised: false,
+        suspicion: Default::default(),
+        recruited: None,
         no_data: false,
         store: StoreMark::default(),
         trouble: None,

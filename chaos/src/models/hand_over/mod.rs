@@ -121,7 +121,13 @@ impl Model for HandOver {
             0,
             leases[0],
             &Job::TakeLeadership {
-                by: TakeLeadershipPreconditions { sync: 0, unfenced: 0, failsafe: 0, unlocked: 0 },
+                by: TakeLeadershipPreconditions {
+                    sync: 0,
+                    unfenced: 0,
+                    failsafe: 0,
+                    unlocked: 0,
+                    deposes: None,
+                },
             },
             None,
         );

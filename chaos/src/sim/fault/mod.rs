@@ -17,6 +17,7 @@ mod failsafe;
 mod network;
 mod operator;
 mod process;
+pub(crate) mod recruit;
 pub(crate) mod secrets;
 mod store;
 

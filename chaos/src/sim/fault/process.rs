@@ -117,7 +117,11 @@ impl Sim {
     }
 
     fn freeze_supervisor(&self, member: usize) {
-        let (Some(pid), lasts) = (self.supervisor_pid(member), self.lasts()) else { return };
+        self.freeze_supervisor_for(member, self.lasts());
+    }
+
+    pub(super) fn freeze_supervisor_for(&self, member: usize, lasts: Duration) {
+        let Some(pid) = self.supervisor_pid(member) else { return };
         if self.may_strike_supervisor(member, lasts) {
             self.note(|| format!("fault: {member}: supervisor is frozen for {lasts:?}"));
             self.freeze_for(pid, lasts);

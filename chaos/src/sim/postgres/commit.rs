@@ -3,6 +3,7 @@
 use matriarch::model::SyncMode;
 
 use super::Server;
+use crate::invariant::deposed;
 use crate::sim::clients::Promise;
 use crate::sim::world::Sim;
 
@@ -67,6 +68,8 @@ impl Sim {
                     let bound = on && world.etcd.store.keys.contains_key(&world.keys.path("sync"));
                     let promise = Promise { number, lsn, parent, bound, released: !on, written_off: false };
                     world.ledger.promises.push(promise);
+                    drop(world);
+                    deposed::acknowledged(self, member);
                     return Committed::Yes;
                 }
                 server.sync.waiting.insert(number as i32);

@@ -147,6 +147,7 @@ impl Machine {
             slots: self.disk.slots.iter().map(slot).collect(),
             sync: self.sync_facts(server),
             replication: Vec::new(),
+            is_detached: server.follow.is_none() && server.streams_from.is_none(),
         })
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use matriarch::config::{self, DynamicInForce};
 use matriarch::core::last_written::LastWritten;
-use matriarch::model::{Settings, SyncMode, SyncSettings};
+use matriarch::model::{FailoverBy, Settings, SyncMode, SyncSettings};
 use serde_json::{Value, json};
 
 use super::Agent;
@@ -63,6 +63,10 @@ impl Agent {
         settings.ttl = configured.ttl(file_ttl);
         settings.pause = pauses(configured.in_force.text().as_bytes());
         settings.failsafe_mode = is_on(configured.in_force.text().as_bytes(), "failsafe_mode");
+        settings.failover = match is_set(configured.in_force.text().as_bytes(), "failover", "recruit") {
+            true => FailoverBy::Recruit,
+            false => FailoverBy::Lease,
+        };
         settings.sync = config::sync_settings(configured.in_force.text());
         if by_default {
             return settings;
@@ -117,6 +121,10 @@ fn is_on(text: &[u8], key: &str) -> bool {
     serde_json::from_slice::<Value>(text).is_ok_and(|config| config[key] == true)
 }
 
+fn is_set(text: &[u8], key: &str, value: &str) -> bool {
+    serde_json::from_slice::<Value>(text).is_ok_and(|config| config[key] == value)
+}
+
 /// The key `config` as an operator writes it.
 pub(crate) fn written(settings: &Settings, pause: bool) -> Value {
     let sync = &settings.sync;
@@ -137,6 +145,9 @@ pub(crate) fn written(settings: &Settings, pause: bool) -> Value {
     }
     if settings.failsafe_mode {
         config["failsafe_mode"] = json!(true);
+    }
+    if settings.failover == FailoverBy::Recruit {
+        config["failover"] = json!("recruit");
     }
     config
 }

@@ -8,8 +8,7 @@ use matriarch::core::member::{
 };
 use matriarch::decide::Memory;
 use matriarch::model::{
-    Action, ExitBecause, Job, JobKind, LeaderHearing, Moment, Observation, PodRole, Request, RequestId,
-    StoreSeen, WallTime,
+    Action, ExitBecause, Job, JobKind, Moment, Observation, PodRole, Request, RequestId, StoreSeen, WallTime,
 };
 
 use super::distort::{go_on_after_anybody, mutate, mutate_streaming};
@@ -189,6 +188,7 @@ impl Cycle {
             match mutation {
                 Mutation::TrustRestoredStore => memory.store = StoreSeen::default(),
                 Mutation::PromisesForgotten => memory.failsafe.promise = None,
+                Mutation::FormerPromiseForgotten => memory.recruit.has_looked = true,
                 Mutation::PredecessorForgotten => memory.failsafe.is_free = true,
                 Mutation::GoesOnAfterAnybody => go_on_after_anybody(memory, seen, now),
                 _other => {}
@@ -212,7 +212,7 @@ impl Cycle {
             settings,
             view,
             lease: agent.shared.lease.borrow().clone(),
-            hearing: LeaderHearing::default(),
+            hearing: agent.shared.heard.get(),
             process: agent.shared.process.borrow().clone(),
             liveness: agent.shared.liveness.borrow().facts(verdict),
             sync_owner: agent.shared.sync_owner.borrow().clone(),
@@ -280,11 +280,17 @@ impl Cycle {
 
     fn publish(&self, seen: Observation) {
         let (memory, now) = (self.core.memory(), self.agent.now());
+        let mut recruited = memory.recruited(&seen);
+        if self.agent.mutation() == Some(Mutation::PromiseBeforeLeaving) {
+            recruited = memory.recruit.promise.as_ref().map(|promise| promise.attempt);
+        }
         *self.agent.shared.status.borrow_mut() = Status {
             postgres: seen.postgres,
             store: memory.store.mark(),
             yields: memory.stands_back(now),
             promised: memory.failsafe.is_active(&self.agent.shared.lease.borrow(), now),
+            suspicion: memory.suspicion(seen.hearing),
+            recruited,
             pod_ends: seen.pod_end.is_some(),
         };
     }

@@ -3,7 +3,7 @@
 use matriarch::decide::{Memory, Served};
 use matriarch::model::{
     Branch, ControlState, DataDirectory, Leading, MemberName, Moment, Observation, Process, Standby,
-    SyncMode, View,
+    Suspicion, SyncMode, View,
 };
 
 use super::Agent;
@@ -54,6 +54,7 @@ pub(super) fn go_on_after_anybody(memory: &mut Memory, seen: &mut Observation, n
 /// What a mutation makes of what was seen.
 pub(super) fn mutate(mutation: Option<Mutation>, seen: &mut Observation) {
     match mutation {
+        Some(Mutation::SuspicionPromises) => suspicion_promises(seen),
         Some(Mutation::NoLagLimit) => seen.settings.maximum_lag_on_failover = u64::MAX,
         Some(Mutation::IgnoreSyncRecord) => {
             let standby = seen.postgres.sql.as_ref().is_some_and(|sql| !sql.is_primary());
@@ -118,5 +119,14 @@ pub(super) fn mutate(mutation: Option<Mutation>, seen: &mut Observation) {
             }
         }
         _other => {}
+    }
+}
+
+fn suspicion_promises(seen: &mut Observation) {
+    let attempt = seen.view.as_ref().and_then(|view| Some(view.cluster.recruit.as_ref()?.attempt));
+    for answer in seen.peers.values_mut() {
+        if matches!(answer.suspicion, Suspicion::Suspects(_)) {
+            (answer.recruited, answer.receives) = (attempt, false);
+        }
     }
 }

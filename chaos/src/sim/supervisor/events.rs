@@ -1,7 +1,7 @@
 //! What wakes the loop: `src/agent/events.rs`.
 
 use matriarch::core::member::{Levels, MemberEvent};
-use matriarch::model::{Leading, LeaseId, LivenessVerdict, Moment, PodEnd, Process};
+use matriarch::model::{LeaderHearing, Leading, LeaseId, LivenessVerdict, Moment, PodEnd, Process};
 
 use super::cycle::Cycle;
 
@@ -13,6 +13,7 @@ pub(super) struct WakeLevels {
     leading: Leading,
     lease: Option<LeaseId>,
     refused: bool,
+    hearing: LeaderHearing,
     view_version: u64,
     shutting_down: bool,
     pod_end: Option<PodEnd>,
@@ -52,6 +53,7 @@ impl Cycle {
             leading: lease.leading,
             lease: lease.lease,
             refused: shared.etcd.writes().refused.is_some(),
+            hearing: shared.heard.get(),
             view_version: shared.view_version.get(),
             shutting_down: shared.shutting_down.get(),
             pod_end: self.agent.sim.world().machines[self.agent.member()].pod_end,
@@ -66,6 +68,7 @@ impl Cycle {
             leading: levels.lease.leading,
             lease: levels.lease.lease,
             refused: levels.writes.refused.is_some(),
+            hearing: levels.hearing,
             view_version,
             shutting_down: levels.shutting_down,
             pod_end: levels.pod_end,

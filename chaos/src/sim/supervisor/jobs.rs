@@ -12,6 +12,7 @@ use super::starts::Held;
 use super::write::reported;
 use crate::invariant::{self, last_copy, one_job};
 use crate::sim::executor::Pid;
+use crate::sim::fault::recruit::DEPOSAL_DELAYED;
 use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
 use crate::sim::world::{Sim, index_of};
@@ -254,6 +255,9 @@ impl Driver {
     async fn commit(&self, mut txn: Txn) -> JobAnswer {
         let agent = &self.agent;
         self.mutate(&mut txn);
+        if self.deposes() && agent.sim.strikes_deposal(agent.member()) {
+            agent.sleep(DEPOSAL_DELAYED).await;
+        }
         // An answer may come late: what etcd did it did before.
         let full = agent.sim.world().etcd.no_space;
         // The first transaction of a bootstrap claims the key, the second writes the cluster's identifier.
@@ -276,6 +280,10 @@ impl Driver {
         JobAnswer::Written(written.map_err(reported))
     }
 
+    fn deposes(&self) -> bool {
+        matches!(&self.purpose, Purpose::Job(Job::TakeLeadership { by }) if by.deposes.is_some())
+    }
+
     /// What a mutation makes of a transaction.
     fn mutate(&self, txn: &mut Txn) {
         let (mutation, led) = {
@@ -289,6 +297,14 @@ impl Driver {
             (Purpose::Job(Job::TakeLeadership { by }), Some(Mutation::IgnoreUnfenced)) => {
                 let unfenced = Compare::Revision(path("unfenced"), by.unfenced);
                 txn.when.retain(|compare| *compare != unfenced);
+            }
+            (Purpose::Job(Job::TakeLeadership { by }), Some(Mutation::DeposeOverOldSync)) => {
+                let sync = Compare::Revision(path("sync"), by.sync);
+                txn.when.retain(|compare| by.deposes.is_none() || *compare != sync);
+            }
+            (Purpose::Job(Job::TakeLeadership { by }), Some(Mutation::DeposeWithdrawn)) => {
+                let attempt = by.deposes.map(|it| Compare::Revision(path("recruit"), it.attempt));
+                txn.when.retain(|compare| Some(compare) != attempt.as_ref());
             }
             (Purpose::Job(Job::ReleaseLeadership { .. }), Some(Mutation::GiveToNobody)) => {
                 txn.then.retain(|change| !matches!(change, KeyChange::Put(..)));

@@ -10,11 +10,13 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matriarch::core::guard::{Arming, KeepGuard};
+use matriarch::core::heartbeat::HeartbeatWatch;
 use matriarch::core::member::MemberEvent;
 use matriarch::core::roles::RoleWork;
 use matriarch::model::{
-    Ask, FailsafePlan, JobKind, KnownPassword, LeaseFacts, LeaseId, Liveness, LivenessVerdict, Me,
-    MemberRecord, Moment, OwnAccess, PostgresFacts, Process, RequestId, StoreMark, SyncOwner, Tags, View,
+    Ask, FailsafePlan, JobKind, KnownPassword, LeaderHearing, LeaseFacts, LeaseId, Liveness, LivenessVerdict,
+    Me, MemberRecord, Moment, OwnAccess, PostgresFacts, Process, RequestId, Settings, StoreMark, Suspicion,
+    SyncOwner, Tags, View,
 };
 
 use self::peers::SCOPE;
@@ -32,6 +34,7 @@ pub(crate) mod distort;
 mod driver_fault;
 pub(crate) mod events;
 pub(crate) mod fencing;
+mod heartbeats;
 pub(crate) mod jobs;
 pub(crate) mod lease;
 pub(crate) mod link;
@@ -54,6 +57,8 @@ pub(crate) struct Status {
     pub(crate) store: StoreMark,
     pub(crate) yields: bool,
     pub(crate) promised: bool,
+    pub(crate) suspicion: Suspicion,
+    pub(crate) recruited: Option<i64>,
     pub(crate) pod_ends: bool,
 }
 
@@ -68,6 +73,9 @@ pub(crate) struct Shared {
     pub(crate) ttl: Cell<Duration>,
     pub(crate) renew_now: Cell<bool>,
     pub(crate) lease_bell: Signal,
+    pub(crate) hearing: RefCell<HeartbeatWatch>,
+    /// What it came to.
+    pub(crate) heard: Cell<LeaderHearing>,
     pub(crate) view: RefCell<Option<View>>,
     pub(crate) view_version: Cell<u64>,
     /// The view is not what it should be.
@@ -218,6 +226,8 @@ impl Sim {
             ttl: Cell::new(ttl),
             renew_now: Cell::default(),
             lease_bell: Signal::default(),
+            hearing: RefCell::new(HeartbeatWatch::new(Settings::default().suspect_after)),
+            heard: Cell::default(),
             view: RefCell::default(),
             view_version: Cell::default(),
             look_again: Cell::default(),

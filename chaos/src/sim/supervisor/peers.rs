@@ -52,6 +52,8 @@ fn read(asked_at: Moment, Answered { status, identity, is_fresh }: &Answered) ->
         timeline: sql.timeline,
         yields: status.yields,
         promised: status.promised,
+        suspicion: status.suspicion,
+        recruited: status.recruited,
         pod_ends: status.pod_ends,
         trouble: None,
         ..answer

@@ -54,6 +54,7 @@ impl Cycle {
             | Action::RestoreInitialize { .. }
             | Action::RestoreConfig { .. }
             | Action::ClearFailover { .. }
+            | Action::WriteRecruit(_)
             | Action::WriteGeneration(_) => agent.aside(action, levels, MemberEvent::LookWanted),
             Action::SetSyncNames(names) => {
                 let owner = names.map_or(SyncOwner::Operator, SyncOwner::Supervisor);

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use matriarch::core::guard::LeftBehind;
 use matriarch::core::startup::{self, AfterLook, PostmasterFound, Takeover};
-use matriarch::model::{ExitBecause, Process, Proof, StopMode};
+use matriarch::model::{ExitBecause, FailoverBy, Process, Proof, StopMode};
 
 use super::Agent;
 use super::cycle::Cycle;
@@ -58,6 +58,11 @@ impl Agent {
         self.spawn(async move { write.prove_again_and_again(Proof::Write).await });
         let publisher = self.clone();
         self.spawn(async move { publisher.publish_member().await });
+        if self.sim.world().options.settings.failover == FailoverBy::Recruit {
+            let (leader, listener) = (self.clone(), self.clone());
+            self.spawn(async move { leader.beat().await });
+            self.spawn(async move { listener.listen().await });
+        }
         let because = Cycle::new(&self).run().await;
         self.end(&because, Some(keeping)).await;
     }

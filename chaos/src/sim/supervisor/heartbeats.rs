@@ -1,0 +1,70 @@
+//! The leader's heartbeats, and the members that listen for them: `src/api/grpc` and `src/agent/hearing.rs`.
+
+use std::time::Duration;
+
+use matriarch::core::heartbeat::HeartbeatWatch;
+use matriarch::model::{Heartbeat, Lsn};
+
+use super::Agent;
+use crate::sim::executor::NATURE;
+use crate::sim::network::{Host, Resident};
+
+const BEAT_EVERY: Duration = Duration::from_millis(150);
+
+impl Agent {
+    /// Sends heartbeats to all members while the lease is valid.
+    pub(crate) async fn beat(self) {
+        for number in 1.. {
+            self.sleep(BEAT_EVERY).await;
+            let term = self.shared.lease.borrow().leading_at(self.now());
+            let Some(term) = term else { continue };
+            let others = self.sim.world().machines.len();
+            let beat =
+                Heartbeat { term, number, flushed: Lsn(0), proof_age: Duration::ZERO, sync_revision: 0 };
+            (0..others).filter(|to| *to != self.member()).for_each(|to| self.send(to, beat));
+        }
+    }
+
+    fn send(&self, to: usize, beat: Heartbeat) {
+        let (sim, from) = (self.sim.clone(), self.host());
+        let Resident::Member(to) = sim.world().network.at_address_of(to) else { return };
+        self.sim.exec.spawn(NATURE, async move {
+            if !sim.travel(from, Host::Member(to)).await {
+                return;
+            }
+            let peer = sim.world().machines[to].supervisor.clone();
+            let Some(peer) = peer.filter(|peer| sim.exec.is_alive(peer.pid)) else { return };
+            let listener = Agent { sim: sim.clone(), shared: peer.shared };
+            sim.exec.spawn(peer.pid, async move { listener.hear(&beat) });
+        });
+    }
+
+    fn hear(&self, beat: &Heartbeat) {
+        self.shared.hearing.borrow_mut().heard(beat, self.now());
+        self.note_hearing();
+    }
+
+    /// Polls, so that silence is noticed.
+    pub(crate) async fn listen(self) {
+        loop {
+            {
+                let view = self.shared.view.borrow();
+                let leader = view.as_ref().and_then(|view| view.cluster.leader.as_ref());
+                let other = leader.filter(|leader| leader.name != self.me().name);
+                let mut hearing = self.shared.hearing.borrow_mut();
+                hearing.configure(self.settings().suspect_after);
+                hearing.listen_to(other.map(|leader| leader.term));
+                hearing.poll(self.now());
+            }
+            self.note_hearing();
+            self.sleep(HeartbeatWatch::POLL_EVERY).await;
+        }
+    }
+
+    fn note_hearing(&self) {
+        let hearing = self.shared.hearing.borrow().hearing(self.now());
+        if self.shared.heard.replace(hearing) != hearing {
+            self.shared.bell.give(&self.sim.exec);
+        }
+    }
+}

@@ -1,0 +1,57 @@
+//! A dead leader is replaced before its lease ends, by the standbys' promises.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::support::{Cluster, Plan, Writer};
+
+const SOON: Duration = Duration::from_secs(30);
+
+fn plan() -> Plan {
+    let settings = json!({"synchronous_mode": "quorum", "failover": "recruit", "ttl": 20, "loop_wait": 10});
+    Plan::new(3).dynamic(settings)
+}
+
+/// All members hear their leader, and both standbys are synchronous.
+async fn begin() -> Cluster {
+    let cluster = plan().start().await;
+    for standby in 1..3 {
+        cluster
+            .wait_until(SOON, "the standby hears its leader", async || {
+                let answer = cluster.members[standby].get("/patroni").await;
+                answer.is_some_and(|answer| answer.json()["leader_heartbeats"]["state"] == "heard")
+            })
+            .await;
+    }
+    cluster
+        .wait_until(SOON, "two synchronous standbys", async || {
+            let sync = cluster.etcd.get("/service/herd/sync").await.unwrap_or_default();
+            sync.contains("m2,m3")
+        })
+        .await;
+    cluster
+}
+
+/// All processes of the primary are killed at once while a client writes. Nothing that was acknowledged is lost, and
+/// the former leader's lease is still there when its successor serves.
+#[tokio::test]
+async fn a_dead_leader_is_replaced_while_its_lease_lives() {
+    let mut cluster = begin().await;
+    let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
+    writer.wait_for_more(50, SOON).await;
+    cluster.members[0].kill_all();
+    let killed = Instant::now();
+    let successor = cluster.wait_for_successor(0, SOON).await;
+    println!("replaced after {:?}", killed.elapsed());
+    assert!(cluster.etcd.get("/service/herd/members/m1").await.is_some(), "its lease has ended");
+    assert_eq!(cluster.etcd.get("/service/herd/recruit").await, None);
+    let other = 3 - successor;
+    writer.wait_for_more(50, SOON).await;
+    assert!(cluster.members[other].log_text().contains("promised"), "{}", cluster.members[other].log_text());
+    cluster.members[0].start();
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+    assert_eq!(seen.timeline(), cluster.first_timeline + 1);
+    writer.stop_and_verify(&cluster.members[successor]).await;
+}
