@@ -69,6 +69,14 @@ fn a_guard_that_forgets_its_order_or_goes_too_early_is_seen() {
 }
 
 #[test]
+fn a_leader_that_is_replaced_without_enough_promises_is_seen() {
+    is_caught(Mutation::SuspicionPromises, "deposed", 2793);
+    is_caught(Mutation::DeposeOverOldSync, "deposed", 638);
+    is_caught(Mutation::DeposeWithdrawn, "leased", 550);
+    is_caught(Mutation::FormerPromiseForgotten, "loss", 2436);
+}
+
+#[test]
 fn a_lost_commit_is_seen() {
     is_caught(Mutation::NoLagLimit, "loss", 26);
     is_caught(Mutation::HandOverUnproved, "loss", 31);

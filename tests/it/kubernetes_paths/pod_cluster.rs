@@ -73,10 +73,17 @@ impl PodCluster {
         PodCluster { label_check, service, cluster, kubernetes }
     }
 
-    /// Starts the members, and waits until all are healthy and labelled.
+    /// Starts the members, and waits until all are healthy and labelled, and synchronous if they are to be: before the
+    /// key `sync` names them, none may take the place of the leader.
     pub(super) async fn begin(&mut self) {
         self.cluster.start().await;
         self.wait_until_labelled(0).await;
+        let etcd = &self.cluster.etcd;
+        let config = etcd.get("/service/herd/config").await.unwrap_or_default();
+        if config.contains("quorum") {
+            let named = async || etcd.get("/service/herd/sync").await.is_some_and(|it| it.contains("m2,m3"));
+            self.cluster.wait_until(SOON, "two synchronous standbys", named).await;
+        }
     }
 
     /// Writes through the Service, first to the present leader.

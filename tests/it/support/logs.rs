@@ -12,10 +12,13 @@ pub(crate) fn unexpected_errors(log: &Path, expected: &[String]) -> Vec<String> 
         .collect()
 }
 
+/// What a standby without a source repeats twice a second.
+const WAITS: &str = "waiting for WAL to become available";
+
 /// The last lines of a log, indented.
 pub(crate) fn tail(log: &Path, lines: usize) -> String {
     let text = String::from_utf8_lossy(&std::fs::read(log).unwrap_or_default()).into_owned();
-    let all: Vec<&str> = text.lines().collect();
+    let all: Vec<&str> = text.lines().filter(|line| !line.contains(WAITS)).collect();
     all[all.len().saturating_sub(lines)..].iter().map(|line| format!("    {line}\n")).collect()
 }
 
