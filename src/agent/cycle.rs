@@ -101,7 +101,7 @@ impl Cycle {
     /// Runs until a decision ends it. The last script may still run then.
     pub(super) async fn run(mut self) -> (ExitBecause, CallbackScripts) {
         self.beat();
-        super::heartbeat::ping_while_it_beats(&self.service, &self.probe);
+        super::service_watchdog::ping_while_it_beats(&self.service, &self.probe);
         self.service.ready();
         loop {
             let (flow, wake_at) = self.tick().await;

@@ -7,9 +7,8 @@
 //! ```
 //!
 //! The lease is renewed, and the guard supervised, in separate threads. A leader sends heartbeats, and a standby hears
-//! them, beside the loop (`peer_channel`, `hearing`). Deliberately absent: any `if` about which
-//! member should lead; that is a rule, and the rules are in `decide`. Also absent: the REST interface, which is built
-//! beside the agent.
+//! them, beside the loop (`peer_channel`, `hearing`). Deliberately absent: any `if` about which member should lead;
+//! that is a rule, and the rules are in `decide`. Also absent: the REST interface, which is built beside the agent.
 
 mod build;
 mod callbacks;
@@ -20,7 +19,6 @@ mod failsafe;
 mod fencing;
 mod handle;
 mod hearing;
-mod heartbeat;
 mod jobs;
 mod log;
 mod log_changes;
@@ -36,6 +34,7 @@ mod publish;
 mod roles;
 mod saved_config;
 mod serial;
+mod service_watchdog;
 mod startup;
 mod status;
 mod steps;

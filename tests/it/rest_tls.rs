@@ -107,6 +107,17 @@ async fn patronictl(cluster: &Cluster, words: &[&str]) -> Output {
     done.expect("it is waited for").expect("patronictl starts")
 }
 
+/// Starts the second member when the first leads.
+async fn start_one_by_one(from: &Peers, cluster: &mut Cluster) {
+    cluster.members[0].start();
+    cluster
+        .wait_until(WITHIN, "m1 leads", async || {
+            seen(from, cluster).await.is_some_and(|seen| seen.leader() == Some("m1"))
+        })
+        .await;
+    cluster.members[1].start();
+}
+
 /// Whether the second member hears its leader.
 async fn hears(from: &Peers, cluster: &Cluster) -> bool {
     let answer = call(from, &cluster.members[1], "GET", "/health").await;
@@ -133,13 +144,7 @@ async fn members_without_a_password_hear_each_other_by_certificates() {
         );
     }
     let known = authority.caller(Some(&authority.issue("operator")));
-    cluster.members[0].start();
-    cluster
-        .wait_until(WITHIN, "m1 leads", async || {
-            seen(&known, &cluster).await.is_some_and(|seen| seen.leader() == Some("m1"))
-        })
-        .await;
-    cluster.members[1].start();
+    start_one_by_one(&known, &mut cluster).await;
     cluster.wait_until(WITHIN, "m2 hears its leader", async || hears(&known, &cluster).await).await;
 }
 
@@ -163,13 +168,7 @@ async fn members_and_operators_use_tls() {
         );
     }
     let (known, anonymous) = (authority.caller(Some(&operator)), authority.caller(None));
-    cluster.members[0].start();
-    cluster
-        .wait_until(WITHIN, "m1 leads", async || {
-            seen(&known, &cluster).await.is_some_and(|seen| seen.leader() == Some("m1"))
-        })
-        .await;
-    cluster.members[1].start();
+    start_one_by_one(&known, &mut cluster).await;
     wait_until_well(&known, &cluster, "m1").await;
     let urls = seen(&known, &cluster).await.expect("it answers");
     assert!(

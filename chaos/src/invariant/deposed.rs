@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 
-use matriarch::core::store::Keys;
+use matriarch::core::store::StoredKey;
 use matriarch::model::{RecruitKey, Term};
 
 use crate::sim::clock::At;
@@ -45,10 +45,10 @@ pub(crate) fn observe(sim: &Sim) {
 fn replaced(sim: &Sim) -> Option<usize> {
     let mut world = sim.world();
     let world = &mut *world;
-    let stored = |name: &str| world.etcd.store.keys.get(&world.keys.path(name));
-    let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
-    let leader = stored("leader").map(|key| (text(&key.value), Term(key.mod_revision)));
-    let attempt = stored("recruit").and_then(|key| Keys::recruit(&text(&key.value), key.mod_revision));
+    let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
+    let name_and_term =
+        |key: &StoredKey| (String::from_utf8_lossy(&key.value).into_owned(), Term(key.mod_revision));
+    let (leader, attempt) = (leader.map(name_and_term), world.attempt());
     let seen = &mut world.ledger.memory.deposals;
     if (&seen.leader, &seen.attempt) == (&leader, &attempt) {
         return None;

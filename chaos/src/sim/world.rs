@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matriarch::core::store::Keys;
-use matriarch::model::{MemberName, Moment, PodEnd, Settings, StoreSeen};
+use matriarch::model::{MemberName, Moment, PodEnd, RecruitKey, Settings, StoreSeen};
 
 use super::clients::Ledger;
 use super::clock::{At, Clock};
@@ -165,6 +165,12 @@ impl World {
         }
         let view = self.keys.view(&self.etcd.store.keys, self.etcd.store.revision).unwrap_or_default();
         view.unfenced(None).map(|(name, _)| name.clone()).collect()
+    }
+
+    /// The attempt to replace a leader that is in the key `recruit`.
+    pub(crate) fn attempt(&self) -> Option<RecruitKey> {
+        let key = self.etcd.store.keys.get(&self.keys.path("recruit"))?;
+        Keys::recruit(&String::from_utf8_lossy(&key.value), key.mod_revision)
     }
 
     /// A machine's clock.

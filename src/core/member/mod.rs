@@ -202,14 +202,14 @@ impl Member {
                 self.finished.push(finished);
             }
             MemberEvent::PeerAnswered(name, answer) => {
-                // As below.
+                // An answer that was delayed does not replace one to a later question.
                 let known = self.peers.get(&name).filter(|known| answer.asked_at < known.asked_at);
                 if known.is_none() {
                     self.peers.insert(name, answer);
                 }
             }
             MemberEvent::LeaderBranchTold(told) => {
-                // An answer that was delayed does not replace one to a later question.
+                // The same.
                 let known = self.leader_branch.take().filter(|known| told.asked_at < known.asked_at);
                 self.leader_branch = known.or(Some(told));
             }

@@ -3,7 +3,6 @@
 
 use std::time::Duration;
 
-use matriarch::core::store::Keys;
 use matriarch::model::RecruitKey;
 
 use crate::sim::clock::At;
@@ -21,7 +20,7 @@ impl Sim {
             while sim.now() < end {
                 let pause = sim.exec.rng(|rng| rng.millis(5, 15));
                 sim.exec.sleep(pause).await;
-                let Some(key) = sim.attempt().filter(|key| key.attempt != met) else { continue };
+                let Some(key) = sim.world().attempt().filter(|key| key.attempt != met) else { continue };
                 met = key.attempt;
                 let (strikes, delay) = sim.exec.rng(|rng| (rng.permille(700), rng.millis(0, 150)));
                 sim.exec.sleep(delay).await;
@@ -45,22 +44,22 @@ impl Sim {
         self.note(|| format!("fault: the deposal by {candidate} is delayed by {long:?}"));
         self.world().network.heal();
         self.exec.thaw_all(true);
-        let members = self.world().options.members;
         let sim = self.clone();
         self.spawn_environment(async move {
             sim.exec.sleep(DEPOSAL_DELAYED / 2).await;
             sim.exec.thaw_all(false);
             sim.freeze_supervisor_for(candidate, long);
-            let others = (0..members).filter(|member| kills && *member != candidate);
-            others.for_each(|member| sim.kill_supervisor_for(member, brief));
+            if kills {
+                sim.kill_supervisors_but(candidate, brief);
+            }
         });
         true
     }
 
-    fn attempt(&self) -> Option<RecruitKey> {
-        let world = self.world();
-        let key = world.etcd.store.keys.get(&world.keys.path("recruit"))?;
-        Keys::recruit(&String::from_utf8_lossy(&key.value), key.mod_revision)
+    fn kill_supervisors_but(&self, candidate: usize, lasts: Duration) {
+        let members = self.world().options.members;
+        let others = (0..members).filter(|member| *member != candidate);
+        others.for_each(|member| self.kill_supervisor_for(member, lasts));
     }
 
     fn strike_attempt(&self, key: &RecruitKey) {
@@ -75,8 +74,7 @@ impl Sim {
             0..=2 => {
                 self.freeze_supervisor_for(candidate, long);
                 self.world().network.heal();
-                let others = (0..members as usize).filter(|member| *member != candidate);
-                others.for_each(|member| self.kill_supervisor_for(member, brief));
+                self.kill_supervisors_but(candidate, brief);
             }
             3 => self.kill_supervisor_for(candidate, brief),
             4 => self.freeze_supervisor_for(candidate, long * 3),

@@ -18,10 +18,10 @@ impl Agent {
             self.sleep(BEAT_EVERY).await;
             let term = self.shared.lease.borrow().leading_at(self.now());
             let Some(term) = term else { continue };
-            let others = self.sim.world().machines.len();
+            let members = self.sim.world().machines.len();
             let beat =
                 Heartbeat { term, number, flushed: Lsn(0), proof_age: Duration::ZERO, sync_revision: 0 };
-            (0..others).filter(|to| *to != self.member()).for_each(|to| self.send(to, beat));
+            (0..members).filter(|to| *to != self.member()).for_each(|to| self.send(to, beat));
         }
     }
 
@@ -46,13 +46,13 @@ impl Agent {
 
     /// Polls, so that silence is noticed.
     pub(crate) async fn listen(self) {
+        let me = self.sim.world().machines[self.member()].name.clone();
         loop {
             {
                 let view = self.shared.view.borrow();
                 let leader = view.as_ref().and_then(|view| view.cluster.leader.as_ref());
-                let other = leader.filter(|leader| leader.name != self.me().name);
+                let other = leader.filter(|leader| leader.name != me);
                 let mut hearing = self.shared.hearing.borrow_mut();
-                hearing.configure(self.settings().suspect_after);
                 hearing.listen_to(other.map(|leader| leader.term));
                 hearing.poll(self.now());
             }

@@ -11,7 +11,7 @@ use crate::postgres::Probe;
 pub(super) fn ping_while_it_beats(service: &Systemd, probe: &Probe) {
     let Some(every) = service.ping_every() else { return };
     let (service, probe) = (service.clone(), probe.clone());
-    let pinging = thread::Builder::new().name("heartbeat".to_owned()).spawn(move || {
+    let pinging = thread::Builder::new().name("service ping".to_owned()).spawn(move || {
         loop {
             if !probe.loop_hangs() {
                 service.ping();
