@@ -235,7 +235,8 @@ impl Cycle {
         loop {
             let process = self.tools.postgres.process().borrow().clone();
             let arrived = std::mem::take(&mut self.state.arrived);
-            match self.core.handle(arrived, &process, clock::now()) {
+            let verdict = self.probe.verdict().borrow().clone();
+            match self.core.handle(arrived, &process, &verdict, clock::now()) {
                 MemberNext::Ask(look, question) => self.look(look, question).await,
                 MemberNext::Await { until } => return (ControlFlow::Continue(()), until),
                 MemberNext::Decide => return self.act_on_decision().await,

@@ -214,7 +214,7 @@ impl Cycle {
             if let Some(keeper) = &self.keeper {
                 keeper.set_ttl(settings.ttl);
             }
-            self.probe.configure(settings.ttl, settings.pause);
+            self.probe.configure(settings);
         }
         let listen = self.tools.postgres.listen();
         if news || self.dynamic.listen.as_ref() != Some(&listen) {

@@ -15,7 +15,7 @@ use super::{ApiOrder, Status};
 use crate::core::startup::{self, AfterLook, PostmasterFound, Takeover};
 use crate::etcd::{self, Etcd, EtcdSetup, LeaseHooks, LeaseKeeper};
 use crate::fence::{Found, LinkSetup};
-use crate::model::{LeaseFacts, Me, Moment, Process, StopMode, View, slot_name};
+use crate::model::{LeaseFacts, Me, Moment, Process, Settings, StopMode, View, slot_name};
 use crate::os::clock;
 use crate::os::signal::{SignalEvent, Signals};
 use crate::peer::{Call, Peers};
@@ -266,7 +266,7 @@ pub(super) fn keep_lease(
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
     let on_moving = Box::new(move |facts: &LeaseFacts| moving.holds(facts));
     let probe = postgres.probe().map_err(AgentError::Postgres)?;
-    probe.configure(ttl, false);
+    probe.configure(&Settings { ttl, ..Settings::default() });
     let proofs = probe.clone();
     // Only the two threads are involved: a loop that hangs cannot extend the lease of a dead Postgres.
     let withheld = Box::new(move || proofs.withheld());

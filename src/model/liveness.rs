@@ -14,13 +14,13 @@
 //! the probe itself did not run does not count, because it shows nothing about Postgres.
 
 mod probe_rounds;
+mod verdict;
 
-use std::fmt;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+pub use self::verdict::{Death, LivenessFacts, LivenessVerdict, Proof, StoppedPart, Unfit};
 
-use super::Moment;
+use super::{FailoverBy, Moment, Settings, SyncMode};
 
 /// The probe runs far more often than this. A longer pause between two runs means that the probe was not scheduled, and
 /// the excess does not count against Postgres.
@@ -34,9 +34,17 @@ const LOOP_STEP_MAX: Duration = Duration::from_secs(10);
 pub struct LivenessTiming {
     /// The TTL in force.
     pub ttl: Duration,
+    /// The `suspect_after` of a cluster that replaces a leader before the lease ends; `None`: this one does not.
+    pub suspect_after: Option<Duration>,
 }
 
 impl LivenessTiming {
+    /// The spans that the settings demand.
+    pub fn of(settings: &Settings) -> LivenessTiming {
+        let recruits = settings.failover == FailoverBy::Recruit && settings.sync.mode != SyncMode::Off;
+        LivenessTiming { ttl: settings.ttl, suspect_after: recruits.then_some(settings.suspect_after) }
+    }
+
     /// The interval between probes: a quarter of [`Self::dead_after`], within bounds that limit the cost of probing.
     pub fn probe_every(self) -> Duration {
         (self.ttl / 8).clamp(Duration::from_millis(500), Duration::from_secs(2))
@@ -48,145 +56,16 @@ impl LivenessTiming {
         (self.ttl / 2).max(Duration::from_millis(2500))
     }
 
+    /// A Postgres all of whose processes are stopped for this long is dead. It serves nobody, and only a signal lets
+    /// it go on, so where members do not wait for the lease, this counts as much as the silence of a leader.
+    pub fn stopped_whole_after(self) -> Duration {
+        self.suspect_after.map_or(self.dead_after(), |suspect_after| suspect_after.min(self.dead_after()))
+    }
+
     /// How long one attempt may take: half of [`Self::dead_after`], so that a second attempt, on a new connection, can
     /// end before the verdict. At most 5 s: a long TTL does not justify a long wait for a lost answer.
     pub fn try_within(self) -> Duration {
         (self.dead_after() / 2).min(Duration::from_secs(5))
-    }
-}
-
-/// A property that Postgres has to prove.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Proof {
-    /// The postmaster forks, and the new process answers.
-    Connection,
-    /// A write reaches the disk.
-    Write,
-}
-
-/// The verdict that follows from the proofs.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub enum LivenessVerdict {
-    /// Both proofs are recent, or no proof is needed: no Postgres that may be primary runs here.
-    #[default]
-    Alive,
-    /// One proof is late. It has no consequences yet.
-    Doubtful {
-        /// The time of the last proof.
-        since: Moment,
-    },
-    /// Postgres does not work.
-    Dead(Death),
-}
-
-/// The proof that a dead Postgres fails to give.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Death {
-    /// It accepted no new connection.
-    NoConnection {
-        /// For this long.
-        within: Duration,
-        /// The error of the last attempt.
-        trouble: String,
-    },
-    /// It flushed no write.
-    NoWrite {
-        /// For this long.
-        within: Duration,
-        /// The error of the last attempt.
-        trouble: String,
-    },
-    /// One of its processes is stopped.
-    Stopped {
-        /// The process, as operators call it.
-        process: String,
-        /// For this long.
-        within: Duration,
-    },
-}
-
-impl Death {
-    /// Whether a restart may help where no other member can take over. It replaces a frozen process. It does not repair
-    /// a disk, and the running Postgres can still be read from.
-    pub fn may_be_mended_by_a_restart(&self) -> bool {
-        match self {
-            Death::NoConnection { .. } | Death::Stopped { .. } => true,
-            Death::NoWrite { .. } => false,
-        }
-    }
-}
-
-impl fmt::Display for Death {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Death::NoConnection { within, trouble } => {
-                write!(f, "no new connection for {:.1} s: {trouble}", within.as_secs_f64())
-            }
-            Death::NoWrite { within, trouble } => {
-                write!(f, "no flushed write for {:.1} s: {trouble}", within.as_secs_f64())
-            }
-            Death::Stopped { process, within } => {
-                write!(f, "the {process} is stopped, for {:.1} s", within.as_secs_f64())
-            }
-        }
-    }
-}
-
-/// Why this Postgres should not lead.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Unfit {
-    /// It is dead, and is being stopped.
-    Dead(Death),
-    /// It is dead, and is kept running because no other member can lead.
-    DeadAndAlone(Death),
-    /// Its promotion does not finish.
-    PromotionStuck,
-    /// It runs, and ends every new connection with an error.
-    TurnsAway,
-}
-
-impl fmt::Display for Unfit {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Unfit::Dead(death) => write!(f, "PostgreSQL is unhealthy: {death}"),
-            Unfit::DeadAndAlone(death) => {
-                write!(
-                    f,
-                    "PostgreSQL is unhealthy, and it keeps serving because no other member can lead: {death}"
-                )
-            }
-            Unfit::TurnsAway => write!(
-                f,
-                "PostgreSQL runs but rejects every connection, and another member can lead: releasing the leader key"
-            ),
-            Unfit::PromotionStuck => {
-                write!(
-                    f,
-                    "the promotion makes no progress and another member can lead: releasing the leader key"
-                )
-            }
-        }
-    }
-}
-
-/// The verdict at one moment with the last proofs, as a tick sees them.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct LivenessFacts {
-    /// The verdict.
-    pub verdict: LivenessVerdict,
-    /// When a new connection last answered.
-    pub connected_at: Option<Moment>,
-    /// When a write was last flushed.
-    pub wrote_at: Option<Moment>,
-}
-
-impl LivenessFacts {
-    /// The cause, if the verdict is dead.
-    pub fn death(&self) -> Option<&Death> {
-        match &self.verdict {
-            LivenessVerdict::Dead(death) => Some(death),
-            LivenessVerdict::Alive | LivenessVerdict::Doubtful { .. } => None,
-        }
     }
 }
 
@@ -212,7 +91,7 @@ struct Watched {
     pid: i32,
     connection: ProofTrack,
     write: ProofTrack,
-    stopped: Option<(String, Moment)>,
+    stopped: Option<(StoppedPart, Moment)>,
     excused_until: Moment,
     /// It cannot write.
     is_standby: bool,
@@ -229,7 +108,7 @@ struct ProofTrack {
 impl Liveness {
     /// Nothing is watched yet; `now` counts as a run of the probe.
     pub fn new(ttl: Duration, now: Moment) -> Liveness {
-        let timing = LivenessTiming { ttl };
+        let timing = LivenessTiming { ttl, suspect_after: None };
         Liveness {
             timing,
             paused: false,
@@ -243,9 +122,9 @@ impl Liveness {
     }
 
     /// Takes over new settings.
-    pub fn configure(&mut self, ttl: Duration, paused: bool) {
-        self.timing = LivenessTiming { ttl };
-        self.paused = paused;
+    pub fn configure(&mut self, settings: &Settings) {
+        self.timing = LivenessTiming::of(settings);
+        self.paused = settings.pause;
     }
 
     /// The spans in force.
@@ -264,13 +143,13 @@ impl Liveness {
         self.standby_leader = postmaster;
     }
 
-    /// Records the process of `pid` that was seen stopped, if any.
-    pub fn stopped(&mut self, pid: i32, process: Option<String>, now: Moment) {
+    /// Records what was seen stopped of `pid`, if anything.
+    pub fn stopped(&mut self, pid: i32, stopped: Option<StoppedPart>, now: Moment) {
         let Some(watched) = self.watched.as_mut().filter(|watched| watched.pid == pid) else { return };
-        watched.stopped = match (process, watched.stopped.take()) {
+        watched.stopped = match (stopped, watched.stopped.take()) {
             (None, _) => None,
-            (Some(process), Some((same, since))) if process == same => Some((process, since)),
-            (Some(process), _) => Some((process, now)),
+            (Some(stopped), Some((same, since))) if stopped == same => Some((stopped, since)),
+            (Some(stopped), _) => Some((stopped, now)),
         };
     }
 
@@ -305,10 +184,10 @@ impl Liveness {
         // The probe has not run since.
         let now = now.min(self.ran_at + GAP_MAX);
         let age = |from: Moment| now.since(from.max(watched.excused_until));
-        if let Some((process, since)) = &watched.stopped
-            && within <= age(*since)
+        if let Some((stopped, since)) = &watched.stopped
+            && let Some(death) = self.died_of(stopped, age(*since))
         {
-            return LivenessVerdict::Dead(Death::Stopped { process: process.clone(), within });
+            return LivenessVerdict::Dead(death);
         }
         if self.is_starting(watched) {
             return LivenessVerdict::Alive;
@@ -329,6 +208,21 @@ impl Liveness {
             true => LivenessVerdict::Alive,
             false => LivenessVerdict::Doubtful { since: oldest },
         }
+    }
+
+    /// The death of a Postgres of which so much has been stopped for so long.
+    fn died_of(&self, stopped: &StoppedPart, age: Duration) -> Option<Death> {
+        let (within, death) = match stopped {
+            StoppedPart::Process(process) => {
+                let within = self.timing.dead_after();
+                (within, Death::Stopped { process: process.clone(), within })
+            }
+            StoppedPart::Whole => {
+                let within = self.timing.stopped_whole_after();
+                (within, Death::StoppedWhole { within })
+            }
+        };
+        (within <= age).then_some(death)
     }
 
     /// Why the lease must not be renewed at `now`; `None` when it may be. A probe that does not run gives no proof.

@@ -71,7 +71,9 @@ pub use heartbeat::{FailoverBy, HearingFacts, Heartbeat, LeaderHearing};
 pub use json::{compact as json_compact, one_line as json_one_line, spaced as json_spaced};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use listen::{ListenAddress, local_host};
-pub use liveness::{Death, Liveness, LivenessFacts, LivenessTiming, LivenessVerdict, Proof, Unfit};
+pub use liveness::{
+    Death, Liveness, LivenessFacts, LivenessTiming, LivenessVerdict, Proof, StoppedPart, Unfit,
+};
 pub use lsn::{Lsn, LsnParseError};
 pub use member::{MemberRecord, MemberState, Role};
 pub use moment::{Moment, WallTime};

@@ -20,7 +20,9 @@ use tokio_postgres::{Client, SimpleQueryMessage};
 
 use super::handle::PostgresInner;
 use super::{Error, connection_probe, session, storage};
-use crate::model::{LivenessFacts, LivenessTiming, LivenessVerdict, Lsn, Moment, Proof};
+use crate::model::{
+    LivenessFacts, LivenessTiming, LivenessVerdict, Lsn, Moment, Proof, Settings, StoppedPart,
+};
 use crate::os::error_chain::ErrorChain;
 use crate::os::{clock, process};
 
@@ -73,8 +75,8 @@ impl Probe {
     }
 
     /// The settings in force.
-    pub fn configure(&self, ttl: Duration, paused: bool) {
-        self.inner.liveness().configure(ttl, paused);
+    pub fn configure(&self, settings: &Settings) {
+        self.inner.liveness().configure(settings);
     }
 
     /// The loop runs, and takes its next step at `due` at the latest.
@@ -120,7 +122,8 @@ async fn judge(inner: &PostgresInner, verdicts: &watch::Sender<LivenessVerdict>)
         };
         if let Some(postmaster) = postmaster {
             needed.list(postmaster, now).await;
-            if needed.is_due(every, now) {
+            // A postmaster that is stopped is seen at once: all of its processes may be.
+            if needed.is_due(every, now) || is_stopped(postmaster) {
                 let stopped = needed.look(postmaster, now);
                 inner.liveness().stopped(postmaster, stopped, now);
             }
@@ -174,18 +177,23 @@ impl Needed {
         self.found || self.looked_at + every <= now
     }
 
-    /// The first that is stopped.
-    fn look(&mut self, postmaster: i32, now: Moment) -> Option<String> {
+    /// What is stopped: of several processes, the first.
+    fn look(&mut self, postmaster: i32, now: Moment) -> Option<StoppedPart> {
         self.looked_at = now;
-        let is_stopped = |(pid, _): &&(i32, String)| {
-            let ours = |stat: &process::Stat| stat.parent == postmaster || *pid == postmaster;
-            process::stat(*pid).filter(ours).is_some_and(|stat| stat.is_stopped())
-        };
+        let stat_of_ours =
+            |pid: i32| process::stat(pid).filter(|stat| stat.parent == postmaster || pid == postmaster);
+        let ours = self.known.iter().filter_map(|(pid, name)| Some((stat_of_ours(*pid)?, name)));
+        let (stopped, running): (Vec<_>, Vec<_>) = ours.partition(|(stat, _)| stat.is_stopped());
+        self.found = !stopped.is_empty();
         // The postmaster comes last in the list and first in importance.
-        let stopped = self.known.iter().rev().find(is_stopped).map(|(_, name)| name.clone());
-        self.found = stopped.is_some();
-        stopped
+        let (_, name) = stopped.last()?;
+        let is_whole = running.is_empty() && stopped.len() > 1;
+        Some(if is_whole { StoppedPart::Whole } else { StoppedPart::Process((*name).clone()) })
     }
+}
+
+fn is_stopped(pid: i32) -> bool {
+    process::stat(pid).is_some_and(|stat| stat.is_stopped())
 }
 
 fn children(postmaster: i32) -> Vec<(i32, String)> {

@@ -215,7 +215,12 @@ pub(super) async fn stop(inner: &PostgresInner, mode: StopMode, within: Duration
         (Stopped::Fast, Signal::SIGINT, within),
         (Stopped::Immediate, Signal::SIGQUIT, if mode == StopMode::Fast { IMMEDIATE_WITHIN } else { within }),
     ];
-    let skipped = usize::from(mode == StopMode::Immediate);
+    let skipped = match mode {
+        StopMode::Fast => 0,
+        // One that is stopped takes no signal but SIGKILL.
+        StopMode::Immediate if process::stat(processes.pid).is_some_and(|stat| stat.is_stopped()) => 2,
+        StopMode::Immediate => 1,
+    };
     if mode == StopMode::Fast {
         inner.liveness().excuse_until(clock::now() + within);
     }

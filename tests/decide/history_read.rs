@@ -3,7 +3,8 @@
 use matriarch::core::member::{AskedPostgres, Levels, LookAnswer, Member, MemberEvent, MemberNext, Question};
 use matriarch::decide::Memory;
 use matriarch::model::{
-    Action, ControlState, DataDirectory, Moment, PostgresFacts, SqlFacts, Switch, Timeline, TimelineHistory,
+    Action, ControlState, DataDirectory, LivenessVerdict, Moment, PostgresFacts, SqlFacts, Switch, Timeline,
+    TimelineHistory,
 };
 
 use super::world::{World, control, primary, standby, up};
@@ -24,7 +25,7 @@ fn look(
     let mut events = vec![MemberEvent::LookWanted];
     loop {
         let answer = |look, answer| MemberEvent::Answered(look, answer);
-        events = match member.handle(std::mem::take(&mut events), &process, now) {
+        events = match member.handle(std::mem::take(&mut events), &process, &LivenessVerdict::Alive, now) {
             MemberNext::Ask(id, Question::Prepare) => {
                 vec![answer(id, LookAnswer::Prepared { changed: false })]
             }

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
 use serde_json::json;
 
 use crate::support::{Cluster, Plan, Writer};
@@ -52,4 +53,18 @@ async fn a_dead_leader_is_replaced_while_its_lease_lives() {
     assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
     assert_eq!(seen.timeline(), cluster.first_timeline + 1);
     writer.stop_and_verify(&cluster.members[successor]).await;
+}
+
+/// All of PostgreSQL is stopped, and its supervisor works: it gives the leader key away as soon as others would suspect
+/// a dead machine.
+#[tokio::test]
+async fn a_leader_whose_postgres_is_stopped_hands_over_soon() {
+    let cluster = begin().await;
+    let leader = &cluster.members[0];
+    leader.signal_postgres(Signal::SIGSTOP);
+    let successor = cluster.wait_for_successor(0, SOON).await;
+    let log = leader.log_text();
+    assert!(log.contains("all of its processes are stopped, for 0.6 s"), "{log}");
+    let seen = cluster.wait_until_well().await;
+    assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
 }

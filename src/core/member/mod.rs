@@ -9,8 +9,8 @@
 //!
 //! An event is the reason why the member wakes, or an answer. A level is a state at this moment. The driver reads all
 //! levels for each decision, so no decision rests on an outdated lease or view. Events that arrive during a look are
-//! decided on together when it ends. A look that hangs delays nothing: after three seconds each event is decided on at
-//! once, and PostgreSQL counts as not answering.
+//! decided on together when it ends. A look that hangs delays nothing: after three seconds, or when PostgreSQL is seen
+//! to be stopped, each event is decided on at once, and PostgreSQL counts as not answering.
 
 mod event;
 mod lanes;
@@ -25,8 +25,8 @@ pub use self::look::{AskedPostgres, DATA_WITHIN, LOOK_WITHIN, LookId, PostgresTr
 use self::look::{LOOK_PATIENCE, Look, LookPlan, Looks};
 use crate::decide::{Decision, Memory, decide};
 use crate::model::{
-    Action, Finished, Job, JobKind, LeaderBranch, LeaderSlots, Me, MemberName, Moment, Observation,
-    PeerAnswer, Process, Reason, Request, RunningJob,
+    Action, Finished, Job, JobKind, LeaderBranch, LeaderSlots, LivenessVerdict, Me, MemberName, Moment,
+    Observation, PeerAnswer, Process, Reason, Request, RunningJob,
 };
 
 /// The member.
@@ -127,10 +127,12 @@ impl Member {
     }
 
     /// Handles all events that have arrived, and returns the next step. `process`: the postmaster at this moment.
+    /// `verdict`: no decision waits for the answer of a PostgreSQL that is stopped.
     pub fn handle(
         &mut self,
         events: impl IntoIterator<Item = MemberEvent>,
         process: &Process,
+        verdict: &LivenessVerdict,
         now: Moment,
     ) -> MemberNext {
         for event in events {
@@ -147,6 +149,7 @@ impl Member {
             Look::Ask { pending } => Question::AskPostgres { pending },
             Look::Read => Question::ReadDataDirectory,
             Look::Awaits if !self.undecided => return MemberNext::Await { until: self.wake_at },
+            Look::Awaits if verdict.is_stopped_whole() => return MemberNext::Decide,
             Look::Awaits => {
                 let until = self.looks.patience_ends_at();
                 return if now < until { MemberNext::Await { until } } else { MemberNext::Decide };

@@ -2,7 +2,7 @@
 
 use super::look::PENDING_PATIENCE;
 use super::*;
-use crate::model::{Action, Process, SessionId, Tags};
+use crate::model::{Action, Death, Process, SessionId, Tags};
 
 fn me() -> Me {
     Me {
@@ -18,6 +18,8 @@ fn me() -> Me {
         scripts: Default::default(),
     }
 }
+
+const ALIVE: LivenessVerdict = LivenessVerdict::Alive;
 
 fn levels(process: Process) -> Levels {
     Levels { process, ..Levels::default() }
@@ -41,11 +43,11 @@ fn refusing(why: &str) -> LookAnswer {
 
 /// Handles an event, answers all questions before the one to PostgreSQL, and returns the look of that one.
 fn asking(member: &mut Member, event: MemberEvent, process: &Process, now: Moment) -> LookId {
-    let MemberNext::Ask(look, Question::Prepare) = member.handle([event], process, now) else {
+    let MemberNext::Ask(look, Question::Prepare) = member.handle([event], process, &ALIVE, now) else {
         panic!("a look begins")
     };
     let prepared = MemberEvent::Answered(look, LookAnswer::Prepared { changed: false });
-    let asked = member.handle([prepared], process, now);
+    let asked = member.handle([prepared], process, &ALIVE, now);
     assert!(
         matches!(asked, MemberNext::Ask(same, Question::AskPostgres { .. }) if same == look),
         "{asked:?}"
@@ -61,10 +63,10 @@ fn decided_on(
     process: &Process,
     now: Moment,
 ) -> Decided {
-    let next = member.handle([MemberEvent::Answered(look, answer)], process, now);
+    let next = member.handle([MemberEvent::Answered(look, answer)], process, &ALIVE, now);
     assert_eq!(next, MemberNext::Ask(look, Question::ReadDataDirectory));
     let read = MemberEvent::Answered(look, LookAnswer::DataDirectoryRead(None));
-    assert_eq!(member.handle([read], process, now), MemberNext::Decide);
+    assert_eq!(member.handle([read], process, &ALIVE, now), MemberNext::Decide);
     member.decide(&levels(process.clone()), now)
 }
 
@@ -77,7 +79,7 @@ fn look(member: &mut Member, event: MemberEvent, process: &Process, now: Moment)
     let mut asked = Vec::new();
     let mut events = vec![event];
     loop {
-        match member.handle(std::mem::take(&mut events), process, now) {
+        match member.handle(std::mem::take(&mut events), process, &ALIVE, now) {
             MemberNext::Ask(look, Question::Prepare) => {
                 asked.push("prepare");
                 events.push(MemberEvent::Answered(look, LookAnswer::Prepared { changed: false }));
@@ -144,16 +146,35 @@ fn a_hanging_look_delays_no_decision() {
     // The first look makes the less urgent queries as well.
     let late = begun_at + LOOK_PATIENCE + PENDING_PATIENCE;
     let patient = MemberNext::Await { until: late };
-    assert_eq!(member.handle([MemberEvent::LevelChanged], &up(7), begun_at), patient);
-    assert_eq!(member.handle([], &up(7), late), MemberNext::Decide);
+    assert_eq!(member.handle([MemberEvent::LevelChanged], &up(7), &ALIVE, begun_at), patient);
+    assert_eq!(member.handle([], &up(7), &ALIVE, late), MemberNext::Decide);
     let decided = member.decide(&levels(up(7)), late);
     assert_eq!(trouble(&decided), "it has not answered yet");
     assert!(late < decided.wake_at, "no decision is made again and again: {decided:?}");
-    assert_eq!(member.handle([], &up(7), late), MemberNext::Await { until: decided.wake_at });
+    assert_eq!(member.handle([], &up(7), &ALIVE, late), MemberNext::Await { until: decided.wake_at });
     let later = late + Duration::from_millis(1);
-    assert_eq!(member.handle([MemberEvent::LevelChanged], &up(7), later), MemberNext::Decide);
+    assert_eq!(member.handle([MemberEvent::LevelChanged], &up(7), &ALIVE, later), MemberNext::Decide);
     assert_eq!(trouble(&member.decide(&levels(up(7)), later)), "it has not answered yet");
     assert_eq!(trouble(&decided_on(&mut member, look, refusing("it is full"), &up(7), late)), "it is full");
+}
+
+/// PostgreSQL is stopped: nobody waits for its answer.
+#[test]
+fn no_decision_waits_for_a_postgres_that_is_stopped() {
+    let mut member = Member::new(me(), Memory::default());
+    let now = Moment::from_millis(1_000);
+    asking(&mut member, MemberEvent::Woke, &up(7), now);
+    let within = Duration::from_secs(5);
+    let one = Death::Stopped { process: "checkpointer".to_owned(), within };
+    for (verdict, waits) in [
+        (ALIVE, true),
+        (LivenessVerdict::Dead(one), true),
+        (LivenessVerdict::Dead(Death::StoppedWhole { within }), false),
+    ] {
+        let next = member.handle([MemberEvent::LevelChanged], &up(7), &verdict, now);
+        assert_eq!(next != MemberNext::Decide, waits, "{verdict:?}");
+    }
+    assert_eq!(trouble(&member.decide(&levels(up(7)), now)), "it has not answered yet");
 }
 
 /// The answer of a replaced postmaster comes after the question to the new one, even if both have the same process id.
@@ -165,7 +186,10 @@ fn a_late_answer_of_a_former_postmaster_does_not_count() {
     let former = asking(&mut member, MemberEvent::Woke, &up(7), now);
     let present = asking(&mut member, MemberEvent::LevelChanged, &again, now);
     let late = MemberEvent::Answered(former, refusing("the former one"));
-    assert!(matches!(member.handle([late], &again, now), MemberNext::Await { .. }), "nothing was answered");
+    assert!(
+        matches!(member.handle([late], &again, &ALIVE, now), MemberNext::Await { .. }),
+        "nothing was answered"
+    );
     assert_eq!(
         trouble(&decided_on(&mut member, present, refusing("the present one"), &again, now)),
         "the present one"
@@ -181,7 +205,10 @@ fn the_end_of_a_job_needs_a_new_look() {
     let promoted = Finished { job: JobKind::Promote, outcome: crate::model::Outcome::Done };
     let after = asking(&mut member, MemberEvent::JobFinished(promoted.clone()), &up(7), now);
     let late = MemberEvent::Answered(before, refusing("as before"));
-    assert!(matches!(member.handle([late], &up(7), now), MemberNext::Await { .. }), "nothing was answered");
+    assert!(
+        matches!(member.handle([late], &up(7), &ALIVE, now), MemberNext::Await { .. }),
+        "nothing was answered"
+    );
     let decided = decided_on(&mut member, after, refusing("as after"), &up(7), now);
     assert_eq!((trouble(&decided), &decided.seen.finished[..]), ("as after", &[promoted][..]));
 }

@@ -1,5 +1,5 @@
 use super::*;
-use crate::model::Process;
+use crate::model::{Process, SyncSettings};
 use proptest::prelude::*;
 
 const TTL: Duration = Duration::from_secs(10);
@@ -18,6 +18,10 @@ fn watched() -> Liveness {
 /// The probe runs every 100 ms in this period.
 fn run(liveness: &mut Liveness, from: u64, to: u64) {
     (from..=to).step_by(100).for_each(|millis| liveness.ran(at(millis)));
+}
+
+fn checkpointer() -> StoppedPart {
+    StoppedPart::Process("checkpointer".to_owned())
 }
 
 fn is_dead(liveness: &Liveness, millis: u64) -> bool {
@@ -57,17 +61,48 @@ fn a_stopped_process_is_dead_only_when_it_stays_stopped() {
         liveness.proved(PID, Proof::Connection, at(millis));
         liveness.proved(PID, Proof::Write, at(millis));
         // A debugger that lets the process run every four seconds.
-        let stopped = (millis % 4000 != 0).then(|| "checkpointer".to_owned());
+        let stopped = (millis % 4000 != 0).then(checkpointer);
         liveness.stopped(PID, stopped, at(millis));
         assert!(!is_dead(&liveness, millis), "{millis}");
     }
     run(&mut liveness, 20_100, 24_900);
-    liveness.stopped(PID, Some("checkpointer".to_owned()), at(20_100));
+    liveness.stopped(PID, Some(checkpointer()), at(20_100));
     liveness.proved(PID, Proof::Connection, at(25_100));
     liveness.proved(PID, Proof::Write, at(25_100));
     run(&mut liveness, 25_000, 25_100);
     let LivenessVerdict::Dead(death) = liveness.verdict(at(25_100)) else { panic!("stopped for 5 s") };
     assert_eq!(death.to_string(), "the checkpointer is stopped, for 5.0 s");
+}
+
+/// The verdicts about a Postgres all of whose processes are stopped, before and at `millis`.
+fn stopped_whole(settings: &Settings, millis: u64) -> (LivenessVerdict, LivenessVerdict) {
+    let mut liveness = watched();
+    liveness.configure(settings);
+    run(&mut liveness, 0, 900);
+    for proof in [Proof::Connection, Proof::Write] {
+        liveness.proved(PID, proof, at(1100));
+    }
+    liveness.stopped(PID, Some(StoppedPart::Process("postmaster".to_owned())), at(1000));
+    liveness.stopped(PID, Some(StoppedPart::Whole), at(1100));
+    run(&mut liveness, 1000, millis - 1);
+    let before = liveness.verdict(at(millis - 1));
+    liveness.ran(at(millis));
+    (before, liveness.verdict(at(millis)))
+}
+
+#[test]
+fn one_that_is_stopped_whole_dies_sooner_where_members_do_not_wait_for_the_lease() {
+    let died =
+        |millis: u64| LivenessVerdict::Dead(Death::StoppedWhole { within: Duration::from_millis(millis) });
+    let recruits = Settings { failover: FailoverBy::Recruit, ..Settings::default() };
+    let sync = SyncSettings { mode: SyncMode::Quorum, ..SyncSettings::default() };
+    let both = Settings { sync: sync.clone(), ..recruits.clone() };
+    assert_eq!(stopped_whole(&both, 1700), (LivenessVerdict::Alive, died(600)));
+    for settings in [Settings { sync, ..Settings::default() }, recruits] {
+        let (before, at_last) = stopped_whole(&settings, 6100);
+        assert!(matches!(before, LivenessVerdict::Doubtful { .. }), "{before:?}");
+        assert_eq!(at_last, died(5000));
+    }
 }
 
 #[test]
@@ -94,7 +129,7 @@ fn an_excuse_delays_death_and_suspension_or_pause_keep_the_lease() {
     liveness.suspend_liveness_check(at(26_000));
     assert_eq!(liveness.withheld(at(25_999)), None);
     assert!(liveness.withheld(at(26_000)).is_some());
-    liveness.configure(TTL, true);
+    liveness.configure(&Settings { pause: true, ..Settings::default() });
     assert_eq!(liveness.withheld(at(26_000)), None);
 }
 
@@ -113,7 +148,7 @@ fn a_new_postmaster_has_to_prove_itself_from_its_start() {
 proptest! {
     #[test]
     fn the_spans_are_in_order_for_every_legal_ttl(seconds in 3u64..3600) {
-        let timing = LivenessTiming { ttl: Duration::from_secs(seconds) };
+        let timing = LivenessTiming { ttl: Duration::from_secs(seconds), suspect_after: None };
         prop_assert!(timing.dead_after() < timing.ttl);
         prop_assert!(timing.probe_every() + timing.try_within() < timing.dead_after());
     }
@@ -126,7 +161,7 @@ proptest! {
         gaps in proptest::collection::vec(1u64..4000, 1..60),
         proof_at in proptest::collection::vec(proptest::bool::weighted(0.3), 60),
     ) {
-        let timing = LivenessTiming { ttl: Duration::from_secs(ttl) };
+        let timing = LivenessTiming { ttl: Duration::from_secs(ttl), suspect_after: None };
         let mut liveness = Liveness::new(timing.ttl, at(0));
         liveness.watch(Some(PID), false, at(0));
         let (mut now, mut unproved) = (0, Duration::ZERO);
@@ -241,7 +276,7 @@ fn a_stopped_process_of_a_postmaster_that_starts_is_seen() {
     liveness.starts(PID);
     for millis in (0..=6000).step_by(100) {
         liveness.ran(at(millis));
-        liveness.stopped(PID, Some("startup".to_owned()), at(millis));
+        liveness.stopped(PID, Some(StoppedPart::Process("startup process".to_owned())), at(millis));
     }
     assert!(is_dead(&liveness, 6000));
     assert!(liveness.withheld(at(6000)).is_some());

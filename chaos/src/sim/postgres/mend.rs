@@ -254,6 +254,11 @@ impl Sim {
         }
     }
 
+    /// A frozen server is all of it.
+    pub(crate) fn is_frozen_whole(&self, member: usize) -> bool {
+        self.server_pid(member).is_some_and(|pid| self.exec.is_frozen(pid))
+    }
+
     /// Waits while a server that is asked is frozen.
     pub(crate) async fn until_it_runs(&self, member: usize, number: i32) -> Result<(), String> {
         loop {

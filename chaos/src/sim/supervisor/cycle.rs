@@ -137,7 +137,8 @@ impl Cycle {
             self.agent.step().await;
             let process = self.agent.shared.process.borrow().clone();
             let arrived = std::mem::take(&mut self.arrived);
-            match self.core.handle(arrived, &process, self.agent.now()) {
+            let verdict = self.agent.shared.verdict.borrow().clone();
+            match self.core.handle(arrived, &process, &verdict, self.agent.now()) {
                 MemberNext::Ask(look, question) => {
                     self.agent.step().await;
                     self.look(look, question);

@@ -1,6 +1,6 @@
 //! Proofs that Postgres works: the driver of the product's own rounds, as `src/postgres/probe.rs` is.
 
-use matriarch::model::{LivenessTiming, Proof};
+use matriarch::model::{LivenessTiming, Proof, StoppedPart};
 
 use super::Agent;
 use crate::sim::postgres::Phase;
@@ -14,8 +14,11 @@ impl Agent {
             let verdict = {
                 let settings = self.settings();
                 let mut liveness = self.shared.liveness.borrow_mut();
-                liveness.configure(settings.ttl, settings.pause);
-                liveness.look(&process, now);
+                liveness.configure(&settings);
+                if let Some(postmaster) = liveness.look(&process, now) {
+                    let stopped = self.sim.is_frozen_whole(self.member()).then_some(StoppedPart::Whole);
+                    liveness.stopped(postmaster, stopped, now);
+                }
                 liveness.verdict(now)
             };
             if *self.shared.verdict.borrow() != verdict {
