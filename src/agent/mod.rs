@@ -46,7 +46,7 @@ pub use build::{Agent, AgentError};
 pub use handle::{ApiOrder, Handle, OrderError, Orders, handle};
 pub use log::{flush as flush_log, init as start_log};
 pub use parameter_check::ParameterCheck;
-pub use peer_channel::PeerChannel;
+pub use peer_channel::{Hearer, PeerChannel};
 pub use startup::lock;
 pub use status::{HandOverStatus, Status};
 pub use surroundings::{EtcdAnswers, ask_etcd, data_lacks};

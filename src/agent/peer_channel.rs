@@ -1,7 +1,7 @@
 //! What this member says to others in its heartbeats, and what it hears in theirs: beside the loop, so that a loop that
 //! hangs neither silences a leader nor deafens a standby.
 
-use std::sync::{Mutex, MutexGuard, OnceLock, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::watch;
@@ -20,7 +20,30 @@ pub struct PeerChannel {
     sessions: PeerSessions,
     leading: OnceLock<LeadingProofs>,
     watch: Mutex<HeartbeatWatch>,
+    hearers: Mutex<Hearers>,
     hearing: watch::Sender<LeaderHearing>,
+}
+
+/// How many streams of heartbeats members have open here.
+#[derive(Debug, Default)]
+struct Hearers {
+    open: usize,
+    /// There were some, and there are none.
+    lost: bool,
+}
+
+/// One open stream of heartbeats.
+#[derive(Debug)]
+pub struct Hearer(Arc<PeerChannel>);
+
+impl Drop for Hearer {
+    fn drop(&mut self) {
+        let count = |hearers: &mut Hearers| {
+            hearers.open -= 1;
+            hearers.lost = hearers.open == 0;
+        };
+        self.0.tell(count, clock::now());
+    }
 }
 
 /// What a leader's heartbeats rest on, as its own threads say it.
@@ -42,6 +65,7 @@ impl PeerChannel {
             sessions: PeerSessions::new(scope, name),
             leading: OnceLock::new(),
             watch: Mutex::new(HeartbeatWatch::new(Settings::default().suspect_after)),
+            hearers: Mutex::default(),
             hearing: watch::Sender::default(),
         }
     }
@@ -91,19 +115,36 @@ impl PeerChannel {
     /// The listener runs, and may have something to add. Says when it has to run again.
     pub(super) fn listen(&self, add: impl FnOnce(&mut HeartbeatWatch, Moment)) -> Moment {
         let now = clock::now();
-        let (hearing, next) = {
+        let next = {
             let mut watch = self.watch();
             watch.poll(now);
             add(&mut watch, now);
             let next = now + HeartbeatWatch::POLL_EVERY;
-            (watch.hearing(now), watch.next_check().map_or(next, |check| check.min(next)))
+            watch.next_check().map_or(next, |check| check.min(next))
+        };
+        self.tell(|_| {}, now);
+        next
+    }
+
+    /// A member begins to listen. It does until what this returns is dropped.
+    pub fn hearer(self: &Arc<PeerChannel>) -> Hearer {
+        self.tell(|hearers| *hearers = Hearers { open: hearers.open + 1, lost: false }, clock::now());
+        Hearer(self.clone())
+    }
+
+    /// Several threads do this, one after the other.
+    fn tell(&self, count: impl FnOnce(&mut Hearers), now: Moment) {
+        let mut hearers = self.hearers.lock().unwrap_or_else(PoisonError::into_inner);
+        count(&mut hearers);
+        let hearing = match self.watch().hearing(now) {
+            LeaderHearing::Unknown if hearers.lost => LeaderHearing::Unheard,
+            heard => heard,
         };
         self.hearing.send_if_modified(|shown| {
             let is_new = *shown != hearing;
             *shown = hearing;
             is_new
         });
-        next
     }
 
     fn watch(&self) -> MutexGuard<'_, HeartbeatWatch> {
@@ -145,6 +186,21 @@ mod tests {
         assert!(!hearing.has_changed().expect("it is there"));
         channel.listen(|watch, _| watch.listen_to(None));
         assert_eq!(*hearing.borrow_and_update(), LeaderHearing::Unknown);
+    }
+
+    #[test]
+    fn a_leader_is_unheard_when_the_last_of_its_hearers_is_lost() {
+        let channel = Arc::new(PeerChannel::new("herd", "m1"));
+        let hearing = channel.hearing();
+        let first = channel.hearer();
+        assert_eq!(*hearing.borrow(), LeaderHearing::Unknown);
+        let second = channel.hearer();
+        drop(first);
+        assert_eq!(*hearing.borrow(), LeaderHearing::Unknown);
+        drop(second);
+        assert_eq!(*hearing.borrow(), LeaderHearing::Unheard);
+        let _again = channel.hearer();
+        assert_eq!(*hearing.borrow(), LeaderHearing::Unknown);
     }
 
     #[test]

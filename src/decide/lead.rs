@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use super::memory::Served;
 use super::tick::Tick;
-use super::{handover, publish, requests, slots, store, sync};
+use super::{handover, publish, recruit, requests, slots, store, sync};
 use crate::model::{Action, HistoryLine, JobKind, Reason, SqlFacts, Term, Timeline, WaitingOn};
 
 /// The normal case.
@@ -17,7 +17,8 @@ pub(super) fn serve(tick: &mut Tick<'_>, term: Term, sql: &SqlFacts) -> Reason {
     checkpoint_once(tick, term);
     slots::on_leader(tick, sql);
     sync::on_leader(tick, term, sql);
-    let clients_locked_out = sync::watch_client_lockout(tick, sql);
+    let secluded = recruit::on_leader(tick, sql);
+    let clients_locked_out = secluded.or_else(|| sync::watch_client_lockout(tick, sql));
     let told = tell(tick, term, sql);
     if tick.memory.hand_over.is_some() {
         return handover::while_serving(tick, sql, told);

@@ -180,6 +180,19 @@ pub struct RecruitLedger {
     pub failed_attempt: Option<i64>,
     /// I begin none before.
     pub not_before: Option<Moment>,
+    /// I lead, and no member listens.
+    pub seclusion: Option<Seclusion>,
+}
+
+/// No member listens to a leader. Whoever replaces it has cut it off from etcd and the synchronous standbys, too.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Seclusion {
+    /// Since when nothing has come from etcd or the standbys.
+    pub since: Moment,
+    /// The end of the lease by then.
+    pub covered_until: Option<Moment>,
+    /// What a synchronous standby had confirmed.
+    pub confirmed: Lsn,
 }
 
 /// No heartbeat arrives.

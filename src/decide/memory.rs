@@ -146,7 +146,7 @@ impl Memory {
             }
             // Its WAL may arrive.
             LeaderHearing::Heard { term } | LeaderHearing::Silent { term, .. } => Suspicion::Hears(term),
-            LeaderHearing::Unknown => Suspicion::Unknown,
+            LeaderHearing::Unknown | LeaderHearing::Unheard => Suspicion::Unknown,
         }
     }
 

@@ -21,7 +21,7 @@ pub struct Heartbeat {
     pub sync_revision: i64,
 }
 
-/// What a standby hears of its leader.
+/// What a standby hears of its leader, or whether a leader is heard.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LeaderHearing {
     /// No heartbeat of the present term has arrived yet: the leader does not send any (Patroni, an older version), or
@@ -40,6 +40,8 @@ pub enum LeaderHearing {
         /// The arrival of the last one.
         last: Moment,
     },
+    /// I listen to nobody. Members listened to me, and the last of them was lost.
+    Unheard,
 }
 
 /// What a standby hears of its leader, as it is shown.

@@ -80,6 +80,7 @@ pub enum RecruitReason {
     Gathers { leader: MemberName },
     Deposes { leader: MemberName },
     Withdraws { leader: MemberName },
+    CutOff,
 }
 
 impl fmt::Display for RecruitReason {
@@ -106,6 +107,10 @@ impl fmt::Display for RecruitReason {
             RecruitReason::Withdraws { leader } => {
                 write!(f, "the attempt to replace {leader} failed: following it again")
             }
+            RecruitReason::CutOff => f.write_str(
+                "cut off from etcd, from all members and from the synchronous standbys: another member may lead by \
+                 now, so clients are not let in",
+            ),
         }
     }
 }

@@ -1,5 +1,7 @@
 //! Recruiting: a leader that no member hears is replaced before its lease ends.
 
+mod seclusion;
+
 use std::time::Duration;
 
 use matriarch::model::{

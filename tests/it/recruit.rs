@@ -5,7 +5,7 @@ use std::time::Duration;
 use nix::sys::signal::Signal;
 use serde_json::json;
 
-use crate::support::{Cluster, Plan, Writer};
+use crate::support::{Cluster, Plan, Proxy, Writer};
 
 const SOON: Duration = Duration::from_secs(30);
 
@@ -17,6 +17,11 @@ fn plan() -> Plan {
 /// All members hear their leader, and both standbys are synchronous.
 async fn begin() -> Cluster {
     let cluster = plan().start().await;
+    wait_until_heard(&cluster).await;
+    cluster
+}
+
+async fn wait_until_heard(cluster: &Cluster) {
     for standby in 1..3 {
         cluster
             .wait_until(SOON, "the standby hears its leader", async || {
@@ -31,7 +36,6 @@ async fn begin() -> Cluster {
             sync.contains("m2,m3")
         })
         .await;
-    cluster
 }
 
 /// All processes of the primary are killed at once while a client writes. Nothing that was acknowledged is lost, and
@@ -67,4 +71,33 @@ async fn a_leader_whose_postgres_is_stopped_hands_over_soon() {
     assert!(log.contains("all of its processes are stopped, for 0.6 s"), "{log}");
     let seen = cluster.wait_until_well().await;
     assert_eq!(seen.leader(), Some(cluster.members[successor].name.as_str()));
+}
+
+/// The leader is cut off from everything but its clients: for all it knows, others have replaced it.
+#[tokio::test]
+async fn a_leader_that_nothing_reaches_lets_no_clients_in() {
+    let mut cluster = plan().prepare().await;
+    let proxy = Proxy::before(cluster.etcd.hosts()[0].clone()).await;
+    let mut config = cluster.members[0].read_config();
+    config["etcd3"]["hosts"] = json!([proxy.host]);
+    config["etcd3"]["use_proxies"] = json!(true);
+    cluster.members[0].write_config(&config);
+    cluster.start().await;
+    wait_until_heard(&cluster).await;
+    proxy.cut();
+    for other in 1..3 {
+        cluster.members[other].kill_all();
+    }
+    let leader = &cluster.members[0];
+    let refused = async || leader.status("/primary").await == 503;
+    cluster.wait_until(SOON, "clients are not let in", refused).await;
+    let lease_lives = cluster.etcd.get("/service/herd/leader").await.is_some_and(|leader| leader == "m1");
+    assert!(
+        lease_lives && leader.log_text().contains("cut off from etcd, from all members"),
+        "{}",
+        leader.log_text()
+    );
+    proxy.mend();
+    let let_in = async || leader.status("/primary").await == 200;
+    cluster.wait_until(SOON, "etcd says that it leads", let_in).await;
 }

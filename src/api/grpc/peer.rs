@@ -15,7 +15,7 @@ use tonic::{Request, Response, Status};
 
 use super::Admission;
 use super::admin::admission;
-use crate::agent::{AdmittedSession, Handle, HelloCall, PeerCall, PeerRefusal};
+use crate::agent::{AdmittedSession, Handle, Hearer, HelloCall, PeerCall, PeerRefusal};
 use crate::os::clock;
 
 /// The time from one heartbeat to the next.
@@ -94,7 +94,16 @@ impl Peer for PeerService {
         let mut every = tokio::time::interval(HEARTBEAT_EVERY);
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (handle, admission) = (self.handle.clone(), admission(&mut request)?);
-        Ok(Response::new(LeaderHeartbeats { handle, session, every, number: 0, _admission: admission }))
+        let hearer = handle.channel().hearer();
+        let number = 0;
+        Ok(Response::new(LeaderHeartbeats {
+            handle,
+            session,
+            every,
+            number,
+            _hearer: hearer,
+            _admission: admission,
+        }))
     }
 }
 
@@ -105,6 +114,7 @@ pub(super) struct LeaderHeartbeats {
     session: AdmittedSession,
     every: Interval,
     number: u64,
+    _hearer: Hearer,
     _admission: Arc<Admission>,
 }
 

@@ -11,7 +11,7 @@ pub(super) fn insert(body: &mut Map<String, Value>, facts: &HearingFacts, suspic
         (Suspicion::Unknown, _) => return,
         (Suspicion::Suspects(term), _) => ("suspected", term),
         (Suspicion::Hears(term), LeaderHearing::Silent { .. }) => ("silent", term),
-        (Suspicion::Hears(term), LeaderHearing::Heard { .. } | LeaderHearing::Unknown) => ("heard", term),
+        (Suspicion::Hears(term), _) => ("heard", term),
     };
     let suspect_after_ms = u64::try_from(facts.suspect_after.as_millis()).unwrap_or(u64::MAX);
     let value = json!({"state": state, "term": term, "suspect_after_ms": suspect_after_ms});

@@ -16,10 +16,12 @@
 //! Wherever one of these is not certain, nothing is done and the lease decides, as without recruiting.
 
 mod attempt;
+mod seclusion;
 mod suspicion;
 
 use std::time::Duration;
 
+pub(super) use self::seclusion::on_leader;
 pub(super) use self::suspicion::observe;
 use super::tick::Tick;
 use super::{attach, peers};

@@ -10,7 +10,7 @@ use crate::model::{
 /// acknowledged.
 pub(in crate::decide) fn lock_clients_out(tick: &mut Tick<'_>, control: &ControlFile) {
     if is_unclean(control) && is_promised(tick) {
-        lock(tick);
+        refuse_clients(tick);
     }
 }
 
@@ -29,7 +29,7 @@ pub(in crate::decide) fn lock_clients_out_until_named(tick: &mut Tick<'_>, contr
     // A lockout of before is for commits that standbys lack.
     let is_for_names = !is_unclean(control) && !tick.seen.postgres.clients_locked_out;
     tick.memory.sync.locked_out_for_names = is_for_names;
-    lock(tick);
+    refuse_clients(tick);
 }
 
 fn is_unclean(control: &ControlFile) -> bool {
@@ -46,7 +46,8 @@ fn is_promised(tick: &Tick<'_>) -> bool {
     tick.sync_record().is_some_and(|record| !record.voters.is_empty())
 }
 
-fn lock(tick: &mut Tick<'_>) {
+/// Locks clients out, until [`watch_client_lockout`] or [`let_clients_in`] lets them in.
+pub(in crate::decide) fn refuse_clients(tick: &mut Tick<'_>) {
     if !tick.seen.postgres.clients_locked_out {
         tick.act(Action::SetClientLockout { closed: true });
     }

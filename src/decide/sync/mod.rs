@@ -26,7 +26,7 @@ mod state;
 mod tests;
 
 pub(super) use client_lockout::{
-    let_clients_in, lock_clients_out, lock_clients_out_until_named, watch_client_lockout,
+    let_clients_in, lock_clients_out, lock_clients_out_until_named, refuse_clients, watch_client_lockout,
 };
 pub(super) use eligible::{counts, let_go, may_lead, must_be_voter, vouching};
 pub(super) use leader::on_leader;

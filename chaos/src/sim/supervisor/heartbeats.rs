@@ -3,13 +3,15 @@
 use std::time::Duration;
 
 use matriarch::core::heartbeat::HeartbeatWatch;
-use matriarch::model::{Heartbeat, Lsn};
+use matriarch::model::{FailoverBy, Heartbeat, LeaderHearing, Lsn};
 
 use super::Agent;
 use crate::sim::executor::NATURE;
 use crate::sim::network::{Host, Resident};
 
 const BEAT_EVERY: Duration = Duration::from_millis(150);
+/// `TCP_USER_TIMEOUT` of a connection to a member.
+const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Agent {
     /// Sends heartbeats to all members while the lease is valid.
@@ -17,6 +19,7 @@ impl Agent {
         for number in 1.. {
             self.sleep(BEAT_EVERY).await;
             let term = self.shared.lease.borrow().leading_at(self.now());
+            self.note_hearing();
             let Some(term) = term else { continue };
             let members = self.sim.world().machines.len();
             let beat =
@@ -26,11 +29,16 @@ impl Agent {
     }
 
     fn send(&self, to: usize, beat: Heartbeat) {
-        let (sim, from) = (self.sim.clone(), self.host());
+        let (sim, from, sender) = (self.sim.clone(), self.host(), self.clone());
+        // Elsewhere it would decide nothing.
+        let is_acknowledged = self.settings().failover == FailoverBy::Recruit;
         let Resident::Member(to) = sim.world().network.at_address_of(to) else { return };
         self.sim.exec.spawn(NATURE, async move {
             if !sim.travel(from, Host::Member(to)).await {
                 return;
+            }
+            if is_acknowledged && sim.travel(Host::Member(to), from).await {
+                sender.shared.acknowledged_at.set(Some(sender.now()));
             }
             let peer = sim.world().machines[to].supervisor.clone();
             let Some(peer) = peer.filter(|peer| sim.exec.is_alive(peer.pid)) else { return };
@@ -62,7 +70,12 @@ impl Agent {
     }
 
     fn note_hearing(&self) {
-        let hearing = self.shared.hearing.borrow().hearing(self.now());
+        let now = self.now();
+        let is_lost = self.shared.acknowledged_at.get().is_some_and(|at| at + ACKNOWLEDGED_WITHIN < now);
+        let hearing = match self.shared.hearing.borrow().hearing(now) {
+            LeaderHearing::Unknown if is_lost => LeaderHearing::Unheard,
+            heard => heard,
+        };
         if self.shared.heard.replace(hearing) != hearing {
             self.shared.bell.give(&self.sim.exec);
         }

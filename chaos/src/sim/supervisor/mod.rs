@@ -74,6 +74,8 @@ pub(crate) struct Shared {
     pub(crate) renew_now: Cell<bool>,
     pub(crate) lease_bell: Signal,
     pub(crate) hearing: RefCell<HeartbeatWatch>,
+    /// When the machine of another member last acknowledged a heartbeat.
+    pub(crate) acknowledged_at: Cell<Option<Moment>>,
     /// What it came to.
     pub(crate) heard: Cell<LeaderHearing>,
     pub(crate) view: RefCell<Option<View>>,
@@ -227,6 +229,7 @@ impl Sim {
             renew_now: Cell::default(),
             lease_bell: Signal::default(),
             hearing: RefCell::new(HeartbeatWatch::new(Settings::default().suspect_after)),
+            acknowledged_at: Cell::default(),
             heard: Cell::default(),
             view: RefCell::default(),
             view_version: Cell::default(),
