@@ -27,6 +27,8 @@ pub(crate) enum Case {
     FreezePostmaster,
     /// The link is cut.
     Partition,
+    /// The link to the other members is cut; etcd and clients reach it.
+    CutPeers,
     /// etcd is away for two fifths of a `ttl`.
     EtcdAway,
 }
@@ -49,6 +51,7 @@ impl Case {
             Case::FreezePostgres => "Postgres frozen, thawed after failover",
             Case::FreezePostmaster => "postmaster alone frozen",
             Case::Partition => "partition",
+            Case::CutPeers => "cut off from the other members only",
             Case::EtcdAway => "etcd away for 0.4 ttl",
         }
     }
@@ -65,6 +68,7 @@ impl Case {
             Case::FreezePostgres => Fault::FreezePostgres,
             Case::FreezePostmaster => Fault::FreezePostmaster,
             Case::Partition => Fault::Partition,
+            Case::CutPeers => Fault::CutPeers,
             Case::EtcdAway => Fault::EtcdAway,
         }
     }

@@ -3,6 +3,7 @@
 //! ```text
 //!  lease      who may write, and until when                        the product's Renewal, LeaseFacts and LeaseTiming
 //!  hand_over  a switchover, with every answer late, lost or twice   the product's decide
+//!  recruit    a leader is replaced before its lease ends           the product's decide, transactions and SyncMachine
 //!  check      visits a world, says what holds, and the shortest path to what does not
 //! ```
 //!
@@ -13,6 +14,7 @@
 mod check;
 mod hand_over;
 mod lease;
+mod recruit;
 
 use std::process::ExitCode;
 
@@ -38,6 +40,8 @@ enum World {
     Lease,
     /// The hand-over: a switchover with crashes, late answers and writes of unknown outcome.
     HandOver,
+    /// Recruiting: a leader that may live is replaced before its lease ends.
+    Recruit,
 }
 
 /// Prints the reports; fails when a promise did not hold, or a mutation was not found out.
@@ -64,6 +68,7 @@ fn visit(world: World, mutation: Option<&str>, size: Size) -> Option<Report> {
     match world {
         World::Lease => named(mutation, lease::visit),
         World::HandOver => named(mutation, |mutation| hand_over::visit(mutation, size)),
+        World::Recruit => named(mutation, |mutation| recruit::visit(mutation, size)),
     }
 }
 
@@ -96,5 +101,10 @@ mod tests {
     #[test]
     fn the_hand_over() {
         checks(|mutation| hand_over::visit(mutation, Size::Small));
+    }
+
+    #[test]
+    fn recruiting() {
+        checks(|mutation| recruit::visit(mutation, Size::Small));
     }
 }

@@ -19,7 +19,7 @@ pub(crate) struct Lease {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct LeaseNotFound;
 
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Store {
     pub(crate) revision: i64,
     pub(crate) keys: BTreeMap<String, StoredKey>,
