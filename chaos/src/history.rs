@@ -112,6 +112,13 @@ pub(crate) enum Event {
         /// The last of them was asked.
         last: u64,
     },
+    /// The key `sync` says whether commits wait for a standby.
+    Sync {
+        /// When it was seen.
+        at: u64,
+        /// It names one.
+        named: bool,
+    },
     /// Something was done to the cluster.
     Fault {
         /// Its name.

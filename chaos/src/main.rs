@@ -6,6 +6,7 @@ use clap::{Parser, Subcommand};
 
 mod bench;
 mod check;
+mod false_alarm;
 mod fault;
 mod fleet;
 mod history;

@@ -13,6 +13,8 @@ use crate::rig::Mode;
 
 /// Recent acknowledgements kept for each writer: longer than any read may take.
 const RECENT_US: u64 = 30_000_000;
+/// How late a change of the key `sync` may be seen.
+const SYNC_SEEN_WITHIN_US: u64 = 100_000;
 /// Findings told in words; beyond that they are only counted.
 const TOLD_MAX: usize = 8;
 
@@ -29,6 +31,10 @@ pub(crate) struct Verdict {
     pub(crate) lost: u64,
     /// Of these, rows that were acknowledged while every standby streamed and nothing was wrong for a while after.
     pub(crate) lost_settled: u64,
+    /// Acknowledged while the key `sync` named no standby: not promised, and said so.
+    pub(crate) unpromised: u64,
+    /// Of the lost ones.
+    pub(crate) lost_unpromised: u64,
     /// Never sent, or failed for certain, and present.
     pub(crate) phantom: u64,
     /// Acknowledged on an older timeline after a newer one had acknowledged, or by two members on one timeline.
@@ -64,6 +70,7 @@ pub(crate) struct Window {
 struct Writer {
     acknowledged: Ranges,
     unknown: Ranges,
+    unpromised: Ranges,
     recent: VecDeque<(u64, i64)>,
 }
 
@@ -79,6 +86,8 @@ struct Stale {
 #[derive(Debug, Default)]
 pub(crate) struct Oracle {
     mode: Option<Mode>,
+    /// The key `sync` names nobody.
+    nobody_named: bool,
     writers: BTreeMap<u32, Writer>,
     failed: u64,
     unknown: u64,
@@ -121,6 +130,7 @@ impl Oracle {
                     self.tell(format!("/primary: {what}"));
                 }
             }
+            Event::Sync { at, named } => self.named(*at, *named),
             Event::Fault { name, what, .. } => self.fault = format!("{name} ({what})"),
             Event::Mark { end, .. } => {
                 let acknowledged = self.writers.iter().map(|(w, writer)| (*w, writer.acknowledged.clone()));
@@ -139,6 +149,9 @@ impl Oracle {
     fn acknowledge(&mut self, w: u32, n: i64, (m, l): (usize, u32), (a, b): (u64, u64)) {
         let writer = self.writers.entry(w).or_default();
         writer.acknowledged.insert(n, n);
+        if self.nobody_named {
+            writer.unpromised.insert(n, n);
+        }
         writer.recent.push_back((b, n));
         while writer.recent.len() > 1 && writer.recent[1].0 + RECENT_US < b {
             writer.recent.pop_front();
@@ -151,6 +164,16 @@ impl Oracle {
             self.tell(format!("row {n} of writer {w}: {what}"));
         }
         self.window.overlap_us = self.window.overlap_us.max(self.writes.last_overlap_us());
+    }
+
+    /// A change is seen a little after it. What was acknowledged just before is given the benefit of that.
+    fn named(&mut self, at: u64, named: bool) {
+        self.nobody_named = !named;
+        for writer in self.writers.values_mut().filter(|_| !named) {
+            let just_before = |(b, _): &&(u64, i64)| at < b + SYNC_SEEN_WITHIN_US;
+            let numbers = writer.recent.iter().rev().take_while(just_before);
+            numbers.for_each(|(_, number)| writer.unpromised.insert(*number, *number));
+        }
     }
 
     fn read(&mut self, m: usize, a: u64, max: &[i64]) {
@@ -267,11 +290,17 @@ impl Oracle {
     /// The figures so far.
     pub(crate) fn verdict(&self) -> Verdict {
         let count = |rows: &BTreeMap<u32, Ranges>| rows.values().map(Ranges::len).sum();
+        let unpromised = |w: &u32| self.writers.get(w).map(|writer| &writer.unpromised);
+        let lost_promised =
+            |(w, lost): (&u32, &Ranges)| unpromised(w).map_or(lost.len(), |of| lost.without(of).len());
+        let lost: u64 = count(&self.lost);
         Verdict {
             acknowledged: self.acknowledged(),
             failed: self.failed,
             unknown: self.unknown,
-            lost: count(&self.lost),
+            lost,
+            unpromised: self.writers.values().map(|writer| writer.unpromised.len()).sum(),
+            lost_unpromised: lost - self.lost.iter().map(lost_promised).sum::<u64>(),
             lost_settled: self.lost_settled,
             phantom: count(&self.phantom),
             doubly_led: self.writes.doubly,
@@ -296,13 +325,16 @@ impl Oracle {
             (verdict.doubly_led, "rows acknowledged while another member led"),
         ];
         // A leader that was replaced before its lease ended may serve old reads until its own deadline.
-        if self.mode != Some(Mode::Recruit) {
+        if !self.mode.is_some_and(Mode::recruits) {
             faults.push((verdict.doubly_answered, "times /primary said so of two members"));
             faults.push((verdict.stale, "stale reads"));
         }
         if synchronous {
-            faults
-                .extend([(verdict.lost, "rows lost"), (verdict.registers_broken, "registers out of order")]);
+            faults.extend([
+                (verdict.lost, "rows lost"),
+                (verdict.lost_unpromised, "of them not promised, and said so"),
+                (verdict.registers_broken, "registers out of order"),
+            ]);
         }
         faults
             .into_iter()

@@ -133,7 +133,8 @@ pub(crate) fn seconds(us: u64) -> String {
 /// Figures of clients, in words.
 pub(crate) fn summary(verdict: &Verdict) -> String {
     format!(
-        "{} rows acknowledged, {} failed, {} unknown; {} lost, {} phantom, {} doubly led\n{} reads, {} stale; \
+        "{} rows acknowledged, {} failed, {} unknown; {} lost, {} phantom, {} doubly led\n{} acknowledged while the key \
+         sync named no standby, {} of them lost\n{} reads, {} stale; \
          {} registers, {} out of order, {} undecided; /primary of two members: {}",
         verdict.acknowledged,
         verdict.failed,
@@ -141,6 +142,8 @@ pub(crate) fn summary(verdict: &Verdict) -> String {
         verdict.lost,
         verdict.phantom,
         verdict.doubly_led,
+        verdict.unpromised,
+        verdict.lost_unpromised,
         verdict.reads,
         verdict.stale,
         verdict.registers,

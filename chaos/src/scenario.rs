@@ -11,6 +11,7 @@ use clap::{Args, ValueEnum};
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::false_alarm;
 use crate::fault::{Fault, Outcome, Stage};
 use crate::history::{Event, History};
 use crate::report::{Report, Sample};
@@ -20,6 +21,8 @@ use crate::workload::Workload;
 
 /// After a fault everything must be well again within this.
 const HEAL_WITHIN: Duration = Duration::from_secs(120);
+/// For how long false alarms are waited for, where nobody says.
+const FALSE_ALARM_MINUTES: u64 = 10;
 /// A quiet time before each fault, so that it is measured alone.
 const QUIET: Duration = Duration::from_millis(1500);
 /// Reading all rows takes less than this.
@@ -56,6 +59,12 @@ pub(crate) struct Arguments {
     /// For how long to go on.
     #[arg(long, conflicts_with = "rounds")]
     minutes: Option<u64>,
+    /// No faults, but pgbench at full load on a cluster that recruits: its leader stays.
+    #[arg(long, conflicts_with_all = ["short", "rounds", "faults", "seed", "mode", "members", "peer"])]
+    false_alarms: bool,
+    /// How many members.
+    #[arg(long, default_value_t = 3, value_parser = clap::value_parser!(u8).range(2..=5))]
+    members: u8,
     /// How many faults to inject.
     #[arg(long, default_value_t = 12)]
     rounds: u64,
@@ -147,10 +156,15 @@ async fn run_inside(arguments: &Arguments, folder: &Path) -> Result<bool> {
     let system = arguments.peer.map_or(System::Matriarch { ttl: arguments.ttl }, Peer::system);
     let plan = Plan {
         system: system.clone(),
-        mode: arguments.mode,
+        members: usize::from(arguments.members),
+        mode: if arguments.false_alarms { Mode::Recruit } else { arguments.mode },
         program: arguments.program.clone(),
         in_memory: !arguments.disk,
     };
+    if arguments.false_alarms {
+        let minutes = arguments.minutes.unwrap_or(FALSE_ALARM_MINUTES);
+        return false_alarm::run(plan, Duration::from_secs(60 * minutes), folder).await;
+    }
     let seed = match arguments.short {
         true => 0,
         false => arguments.seed.unwrap_or_else(|| u64::from(std::process::id()) ^ now_seconds()),

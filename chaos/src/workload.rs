@@ -15,7 +15,7 @@ use tokio_postgres::types::ToSql;
 use tokio_postgres::{Row, Statement};
 
 use crate::history::{Event, History};
-use crate::rig::{Rig, Session, connect, is_certain, request};
+use crate::rig::{KeyWatch, Mode, Rig, Session, connect, is_certain, request};
 
 /// Writers that ask `/primary`.
 const ROUTED_WRITERS: u32 = 3;
@@ -91,6 +91,9 @@ impl Workload {
             tasks.spawn(write(shared.clone(), writer, None));
         }
         tasks.spawn(read(shared.clone(), (ROUTED_WRITERS as usize + members) as i32));
+        if rig.plan.system.is_ours() && rig.plan.mode != Mode::Async {
+            tasks.spawn(follow_sync(shared.clone(), KeyWatch::start(&rig.etcd)?));
+        }
         for _ in 0..REGISTER_USERS {
             tasks.spawn(use_registers(shared.clone()));
         }
@@ -152,6 +155,24 @@ async fn probe(shared: Arc<Shared>, m: usize) {
             (_, None) => None,
         };
         sleep(PROBE_EVERY).await;
+    }
+}
+
+/// Writes down whether the key `sync` names a standby, which is what operators are shown.
+async fn follow_sync(shared: Arc<Shared>, mut keys: KeyWatch) {
+    let mut told = None;
+    while !shared.stopped() {
+        let named = keys
+            .views
+            .borrow_and_update()
+            .as_ref()
+            .map(|view| view.cluster.sync_record().is_some_and(|record| !record.voters.is_empty()));
+        if let Some(named) = named.filter(|_| named != told) {
+            shared.history.record(&Event::Sync { at: shared.history.now(), named });
+            told = Some(named);
+        }
+        // In time for the end.
+        let _ = timeout(PROBE_WITHIN, keys.views.changed()).await;
     }
 }
 

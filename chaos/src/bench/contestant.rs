@@ -56,6 +56,7 @@ impl Contestant {
             Mode::Quorum => "quorum",
             Mode::Recruit => "quorum, recruiting",
             Mode::On => "synchronous",
+            Mode::OnRecruit => "synchronous, recruiting",
         };
         format!("{}, {mode}", self.system(ttl).name())
     }

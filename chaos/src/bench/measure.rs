@@ -40,7 +40,7 @@ async fn run(one: &One, cases: &[(Case, usize)], folder: &Path) -> Result<bool> 
     let system = one.contestant.system(one.ttl);
     print(&Figure::Title(one.contestant.title(one.ttl)))?;
     let mode = one.contestant.mode();
-    let plan = Plan { system, mode, program: one.program.clone(), in_memory: true };
+    let plan = Plan { system, members: 3, mode, program: one.program.clone(), in_memory: true };
     let mut rig = Rig::start(plan, folder).await?;
     if one.idle_seconds > 0 {
         tokio::time::sleep(SETTLE).await;

@@ -40,7 +40,12 @@ pub(crate) struct Arguments {
     #[arg(long, default_value_t = 10)]
     rounds: usize,
     /// Who is measured.
-    #[arg(long, value_enum, value_delimiter = ',', default_value = "matriarch,matriarch-quorum,matriarch-recruit,patroni")]
+    #[arg(
+        long,
+        value_enum,
+        value_delimiter = ',',
+        default_value = "matriarch,matriarch-quorum,matriarch-recruit,patroni"
+    )]
     contestants: Vec<Contestant>,
     /// Only these faults; all otherwise.
     #[arg(long, value_enum, value_delimiter = ',')]

@@ -11,6 +11,7 @@ mod link;
 mod log;
 mod member;
 mod operator;
+mod pair;
 mod postgres;
 mod supervisor;
 mod swizzle;
@@ -57,6 +58,8 @@ pub(crate) enum Fault {
     KillMember,
     /// The whole member stands still, as a paused machine.
     FreezeMember,
+    /// A standby dies, then the primary, and the primary comes back last.
+    KillPair,
     /// The member's cable is pulled.
     Partition,
     /// The member hears nothing, and is heard.
@@ -152,6 +155,7 @@ impl Stage<'_> {
             Fault::FreezeWalwriter => backend::freeze(self, "walwriter").await,
             Fault::KillMember => member::kill(self).await,
             Fault::FreezeMember => member::freeze(self).await,
+            Fault::KillPair => pair::kill(self).await,
             Fault::Partition => link::pull(self).await,
             Fault::Deaf => link::filter(self, link::Cut::Deaf).await,
             Fault::Mute => link::filter(self, link::Cut::Mute).await,

@@ -11,6 +11,7 @@ use crate::sim::executor::Pid;
 use crate::sim::world::{Sim, index_of};
 
 pub(crate) mod deposed;
+pub(crate) mod false_alarm;
 pub(crate) mod healing;
 pub(crate) mod kept;
 pub(crate) mod labelled;
@@ -48,6 +49,8 @@ pub(crate) struct Memory {
     pub(crate) promises: BTreeMap<usize, BTreeMap<MemberName, Option<At>>>,
     /// Leaders that were replaced before their leases ended.
     pub(crate) deposals: deposed::Deposals,
+    /// Who leads while nothing is wrong.
+    pub(crate) calm: false_alarm::LeaderWatch,
     /// What each pod says of its role.
     pub(crate) labels: BTreeMap<usize, PodRole>,
 }
@@ -55,6 +58,7 @@ pub(crate) struct Memory {
 /// After every step.
 pub(crate) fn step(sim: &Sim) {
     deposed::observe(sim);
+    false_alarm::check(sim);
     one_writer::check(sim);
     leased::check(sim);
 }

@@ -33,6 +33,20 @@ fn an_acknowledged_write_that_is_gone_is_lost() {
 }
 
 #[test]
+fn a_row_for_which_no_standby_was_named_is_counted_apart() {
+    let sync = |at, named| Event::Sync { at, named };
+    let mut events = vec![sync(0, true), ack(1, 1, 0, 2, 10), ack(1, 2, 0, 2, 300_000)];
+    // The key has changed a little before that is seen.
+    events.extend([ack(1, 3, 0, 2, 500_000), sync(550_000, false), ack(1, 4, 0, 2, 600_000)]);
+    events.extend([sync(2_000_000, true), ack(1, 5, 0, 2, 2_100_000)]);
+    events.extend(end(&[(1, 1, 2)]));
+    let oracle = judge(Mode::On, &events);
+    let verdict = oracle.verdict();
+    assert_eq!((verdict.unpromised, verdict.lost, verdict.lost_unpromised), (2, 3, 2));
+    assert_eq!(oracle.violations(), ["3 rows lost", "2 of them not promised, and said so"]);
+}
+
+#[test]
 fn asynchronous_replication_may_lose_only_what_was_on_its_way() {
     let mut events = vec![ack(1, 1, 0, 2, 10)];
     let mark = Event::Mark { at: 15, end: false };

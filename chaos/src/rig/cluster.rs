@@ -28,6 +28,8 @@ const CAUGHT_UP: u64 = 65_536;
 pub(crate) struct Plan {
     /// Ours or the peer.
     pub(crate) system: System,
+    /// How many members.
+    pub(crate) members: usize,
     /// How commits wait.
     pub(crate) mode: Mode,
     /// The binary under test, when it is not the one beside this program.
@@ -57,7 +59,7 @@ impl Rig {
         make_bridge()?;
         let etcd = Etcd::start(&place, 3).await?;
         let mut members = Vec::new();
-        for number in 1..=3 {
+        for number in 1..=plan.members {
             members.push(Member::prepare(&plan.system, plan.mode, &place, &etcd.hosts(), number)?);
         }
         let mut rig = Rig { plan, place, etcd, members };
@@ -168,7 +170,7 @@ impl Rig {
         }
         let wanted = match self.plan.mode {
             Mode::Async => 0,
-            Mode::On => 1,
+            Mode::On | Mode::OnRecruit => 1,
             Mode::Quorum | Mode::Recruit => wanted,
         };
         if synchronous < wanted {

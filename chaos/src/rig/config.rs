@@ -23,6 +23,15 @@ pub(crate) enum Mode {
     Recruit,
     /// For a named standby.
     On,
+    /// For a named standby, and a dead leader is replaced before its lease ends.
+    OnRecruit,
+}
+
+impl Mode {
+    /// Whether a leader can be replaced before its lease ends.
+    pub(crate) fn recruits(self) -> bool {
+        matches!(self, Mode::Recruit | Mode::OnRecruit)
+    }
 }
 
 /// The supervisor under test, with its timing.
@@ -199,12 +208,11 @@ fn dynamic(system: &System, mode: Mode) -> Value {
     let mut dynamic = system.timing();
     match mode {
         Mode::Async => {}
-        Mode::Quorum => dynamic["synchronous_mode"] = json!("quorum"),
-        Mode::Recruit => {
-            dynamic["synchronous_mode"] = json!("quorum");
-            dynamic["failover"] = json!("recruit");
-        }
-        Mode::On => dynamic["synchronous_mode"] = json!(true),
+        Mode::Quorum | Mode::Recruit => dynamic["synchronous_mode"] = json!("quorum"),
+        Mode::On | Mode::OnRecruit => dynamic["synchronous_mode"] = json!(true),
+    }
+    if mode.recruits() {
+        dynamic["failover"] = json!("recruit");
     }
     dynamic["postgresql"] = json!({
         "use_pg_rewind": true,

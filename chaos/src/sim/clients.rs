@@ -32,6 +32,8 @@ pub(crate) struct Promise {
 pub(crate) struct Ledger {
     pub(crate) promises: Vec<Promise>,
     pub(crate) promised_at: At,
+    /// The longest time that a server took for a commit, while nothing was wrong.
+    pub(crate) longest_wait: Duration,
     pub(crate) broken: Option<(&'static str, String)>,
     /// No other promise counts.
     pub(crate) only: Option<String>,

@@ -8,6 +8,7 @@ pub(crate) mod clock;
 pub(crate) mod command;
 pub(crate) mod etcd;
 pub(crate) mod executor;
+pub(crate) mod false_alarm;
 pub(crate) mod fault;
 pub(crate) mod guard;
 pub(crate) mod mutation;

@@ -9,11 +9,12 @@ use super::executor::Executor;
 use super::mutation::Mutation;
 use super::trace::Trace;
 use super::world::{Options, Sim};
+use crate::invariant::false_alarm::Alarms;
 use crate::invariant::{self, healing, roles, sync_mode};
 use crate::rng::Rng;
 
 /// How long a cluster without faults may take until all is well.
-const HEALS_WITHIN: Duration = Duration::from_secs(150);
+pub(super) const HEALS_WITHIN: Duration = Duration::from_secs(150);
 /// Before that a server of etcd may still come back, and in pause nothing undoes what a lost lease has stopped.
 const CALM_AFTER: Duration = Duration::from_secs(45);
 
@@ -40,6 +41,10 @@ pub(crate) struct Ended {
     pub(crate) promotions: u64,
     /// Leaders that were replaced before their leases ended.
     pub(crate) deposals: usize,
+    /// While nothing was wrong.
+    pub(crate) alarms: Alarms,
+    /// The longest time that a server took for a commit.
+    pub(crate) longest_wait: Duration,
     pub(crate) tail: Vec<String>,
     pub(crate) digest: u64,
 }
@@ -87,22 +92,29 @@ pub(crate) fn run(request: &Request) -> Ended {
     {
         sim.world().ledger.break_promise(promise, missing);
     }
+    ended(&sim)
+}
+
+/// What became of it. Ends every task.
+pub(super) fn ended(sim: &Sim) -> Ended {
     let ended = {
         let mut world = sim.world();
-        let promises = &world.ledger.promises;
+        let (promises, calm) = (&world.ledger.promises, &world.ledger.memory.calm);
         Ended {
             at: sim.now(),
-            steps: exec.steps(),
+            steps: sim.exec.steps(),
             promises: promises.len(),
             written_off: promises.iter().filter(|promise| promise.written_off).count(),
             promotions: world.ledger.promotions,
             deposals: world.ledger.memory.deposals.count(),
+            alarms: calm.alarms,
+            longest_wait: world.ledger.longest_wait,
             tail: world.trace.tail(),
             digest: world.trace.digest(),
             broken: world.ledger.broken.take(),
         }
     };
-    exec.clear();
+    sim.exec.clear();
     ended
 }
 
@@ -136,7 +148,7 @@ fn begin(sim: &Sim, seed: u64) -> At {
 }
 
 /// What is not well, and the promise that it breaks.
-fn missing(sim: &Sim) -> Option<(&'static str, String)> {
+pub(super) fn missing(sim: &Sim) -> Option<(&'static str, String)> {
     let healing = healing::missing(sim).map(|missing| ("healing", missing));
     let sync_mode = || Some(("sync_mode", sync_mode::missing(sim)?));
     healing.or_else(sync_mode).or_else(|| Some(("roles", roles::missing(sim)?)))
@@ -185,6 +197,7 @@ fn options(exec: &Executor, mutation: Option<Mutation>) -> Options {
         bytes_factor: factor,
         made_by_another: false,
         secrets_change: false,
+        streams_heartbeats: false,
         mutation,
     }
 }

@@ -39,6 +39,8 @@ pub(crate) struct Options {
     pub(crate) made_by_another: bool,
     /// An operator replaces the password of the roles.
     pub(crate) secrets_change: bool,
+    /// A heartbeat that is lost is sent again, and those behind it wait, as on a connection.
+    pub(crate) streams_heartbeats: bool,
     pub(crate) mutation: Option<Mutation>,
 }
 
@@ -83,6 +85,8 @@ pub(crate) struct World {
     pub(crate) ledger: Ledger,
     /// So many looks and statements of a thousand take long.
     pub(crate) slow_work: u64,
+    /// And at most so long.
+    pub(crate) slowest_work_ms: u64,
     /// After all faults the operator leaves the cluster in pause.
     pub(crate) stays_paused: bool,
     /// No fault begins or goes on after it.
@@ -135,6 +139,7 @@ impl World {
             machines,
             ledger: Ledger::default(),
             slow_work: 0,
+            slowest_work_ms: 4_000,
             stays_paused: false,
             faults_end: At(0),
             next_record: 0,

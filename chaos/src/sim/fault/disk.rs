@@ -1,5 +1,7 @@
 //! Disks: full, slow, and hanging; and replay that lags.
 
+use std::time::Duration;
+
 use crate::sim::world::Sim;
 
 impl Sim {
@@ -41,6 +43,10 @@ impl Sim {
     fn hang_disk(&self, member: usize) {
         let long = self.exec.rng(|rng| rng.permille(500).then(|| rng.millis(15_000, 60_000)));
         let lasts = long.unwrap_or_else(|| self.lasts());
+        self.hang_disk_for(member, lasts);
+    }
+
+    pub(super) fn hang_disk_for(&self, member: usize, lasts: Duration) {
         self.note(|| format!("fault: {member}: the disk hangs for {lasts:?}"));
         self.world().machines[member].disk_hangs += 1;
         let sim = self.clone();

@@ -19,6 +19,7 @@ mod operator;
 mod process;
 pub(crate) mod recruit;
 pub(crate) mod secrets;
+mod stall;
 mod store;
 
 /// Which family, with how many of a hundred.

@@ -131,7 +131,7 @@ impl Sim {
         index_of(&String::from_utf8_lossy(&key.value))
     }
 
-    fn ask_switchover(&self, to: usize) {
+    pub(super) fn ask_switchover(&self, to: usize) {
         let Some(leader) = self.leader() else { return };
         let named = self.exec.rng(|rng| rng.permille(700));
         let text = match named && to != leader {

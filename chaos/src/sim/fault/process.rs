@@ -45,12 +45,12 @@ impl Sim {
         }
     }
 
-    fn supervisor_pid(&self, member: usize) -> Option<Pid> {
+    pub(super) fn supervisor_pid(&self, member: usize) -> Option<Pid> {
         let pid = self.world().machines[member].supervisor.as_ref().map(|supervisor| supervisor.pid);
         pid.filter(|pid| self.exec.is_alive(*pid))
     }
 
-    fn freeze_for(&self, pid: Pid, lasts: Duration) {
+    pub(super) fn freeze_for(&self, pid: Pid, lasts: Duration) {
         self.exec.freeze(pid);
         let sim = self.clone();
         self.spawn_environment(async move {

@@ -3,7 +3,7 @@
 use matriarch::model::SyncMode;
 
 use super::Server;
-use crate::invariant::deposed;
+use crate::invariant::{deposed, false_alarm};
 use crate::sim::clients::Promise;
 use crate::sim::world::Sim;
 
@@ -19,6 +19,7 @@ pub(crate) enum Committed {
 impl Sim {
     /// Runs in the server; gives no answer if the server ends before.
     pub(crate) async fn commit(&self, member: usize, server_number: i32) -> Committed {
+        let began = self.now();
         let written = {
             let mut world = self.world();
             let world = &mut *world;
@@ -69,6 +70,7 @@ impl Sim {
                     let promise = Promise { number, lsn, parent, bound, released: !on, written_off: false };
                     world.ledger.promises.push(promise);
                     drop(world);
+                    false_alarm::acknowledged(self, began);
                     deposed::acknowledged(self, member);
                     return Committed::Yes;
                 }

@@ -8,7 +8,8 @@ use matriarch::core::member::{
 };
 use matriarch::decide::Memory;
 use matriarch::model::{
-    Action, ExitBecause, Job, JobKind, Moment, Observation, PodRole, Request, RequestId, StoreSeen, WallTime,
+    Action, ExitBecause, Job, JobKind, Moment, Observation, PodRole, Request, RequestId, StoreSeen,
+    Suspicion, WallTime,
 };
 
 use super::distort::{go_on_after_anybody, mutate, mutate_streaming};
@@ -16,7 +17,7 @@ use super::driver_fault::{DriverFaults, carried_out};
 use super::events::WakeLevels;
 use super::serial::{CancelOnDrop, SerialTask};
 use super::{Agent, Status};
-use crate::invariant::labelled;
+use crate::invariant::{false_alarm, labelled};
 use crate::sim::executor::TaskId;
 use crate::sim::mutation::Mutation;
 use crate::sim::signal::Reply;
@@ -285,12 +286,17 @@ impl Cycle {
         if self.agent.mutation() == Some(Mutation::PromiseBeforeLeaving) {
             recruited = memory.recruit.promise.as_ref().map(|promise| promise.attempt);
         }
+        let suspicion = memory.suspicion(seen.hearing);
+        let before = self.agent.shared.status.borrow().suspicion;
+        if matches!(suspicion, Suspicion::Suspects(_)) && suspicion != before {
+            false_alarm::suspects(&self.agent.sim);
+        }
         *self.agent.shared.status.borrow_mut() = Status {
             postgres: seen.postgres,
             store: memory.store.mark(),
             yields: memory.stands_back(now),
             promised: memory.failsafe.is_active(&self.agent.shared.lease.borrow(), now),
-            suspicion: memory.suspicion(seen.hearing),
+            suspicion,
             recruited,
             pod_ends: seen.pod_end.is_some(),
         };

@@ -1,13 +1,17 @@
 //! The leader's heartbeats, and the members that listen for them: `src/api/grpc` and `src/agent/hearing.rs`.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use matriarch::core::heartbeat::HeartbeatWatch;
 use matriarch::model::{FailoverBy, Heartbeat, LeaderHearing, Lsn};
 
 use super::Agent;
+use crate::sim::channel::Channel;
 use crate::sim::executor::NATURE;
 use crate::sim::network::{Host, Resident};
+use crate::sim::signal::Signal;
+use crate::sim::world::Sim;
 
 const BEAT_EVERY: Duration = Duration::from_millis(150);
 /// `TCP_USER_TIMEOUT` of a connection to a member.
@@ -16,6 +20,7 @@ const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 impl Agent {
     /// Sends heartbeats to all members while the lease is valid.
     pub(crate) async fn beat(self) {
+        let mut streams = self.sim.world().options.streams_heartbeats.then(BTreeMap::new);
         for number in 1.. {
             self.sleep(BEAT_EVERY).await;
             let term = self.shared.lease.borrow().leading_at(self.now());
@@ -24,8 +29,32 @@ impl Agent {
             let members = self.sim.world().machines.len();
             let beat =
                 Heartbeat { term, number, flushed: Lsn(0), proof_age: Duration::ZERO, sync_revision: 0 };
-            (0..members).filter(|to| *to != self.member()).for_each(|to| self.send(to, beat));
+            let others = (0..members).filter(|to| *to != self.member());
+            match &mut streams {
+                Some(streams) => others.for_each(|to| self.stream(streams, to, beat)),
+                None => others.for_each(|to| self.send(to, beat)),
+            }
         }
+    }
+
+    /// Sends it behind those that are under way to that member.
+    fn stream(&self, streams: &mut BTreeMap<usize, Channel<Heartbeat>>, to: usize, beat: Heartbeat) {
+        let opened = streams.get(&to).filter(|stream| !stream.is_closed()).cloned();
+        let stream = opened.unwrap_or_else(|| {
+            let stream = Channel::open(&self.sim, self.host(), Host::Member(to), Signal::default());
+            let (arriving, sim) = (stream.clone(), self.sim.clone());
+            self.sim.exec.spawn(NATURE, async move {
+                while !arriving.is_closed() {
+                    while let Some(beat) = arriving.take() {
+                        hand_over(&sim, to, beat);
+                    }
+                    arriving.bell.wait(&sim.exec).await;
+                }
+            });
+            stream
+        });
+        stream.send(&self.sim, beat);
+        streams.insert(to, stream);
     }
 
     fn send(&self, to: usize, beat: Heartbeat) {
@@ -37,13 +66,10 @@ impl Agent {
             if !sim.travel(from, Host::Member(to)).await {
                 return;
             }
+            hand_over(&sim, to, beat);
             if is_acknowledged && sim.travel(Host::Member(to), from).await {
                 sender.shared.acknowledged_at.set(Some(sender.now()));
             }
-            let peer = sim.world().machines[to].supervisor.clone();
-            let Some(peer) = peer.filter(|peer| sim.exec.is_alive(peer.pid)) else { return };
-            let listener = Agent { sim: sim.clone(), shared: peer.shared };
-            sim.exec.spawn(peer.pid, async move { listener.hear(&beat) });
         });
     }
 
@@ -80,4 +106,12 @@ impl Agent {
             self.shared.bell.give(&self.sim.exec);
         }
     }
+}
+
+/// It has arrived at that member.
+fn hand_over(sim: &Sim, to: usize, beat: Heartbeat) {
+    let peer = sim.world().machines[to].supervisor.clone();
+    let Some(peer) = peer.filter(|peer| sim.exec.is_alive(peer.pid)) else { return };
+    let listener = Agent { sim: sim.clone(), shared: peer.shared };
+    sim.exec.spawn(peer.pid, async move { listener.hear(&beat) });
 }

@@ -64,9 +64,12 @@ impl Cycle {
 impl Agent {
     /// How long a look or a statement takes: as it usually does, or in some stories now and then much longer.
     pub(super) fn work_takes(&self, usually: impl FnOnce(&mut Rng) -> Duration) -> Duration {
-        let slow = self.sim.world().slow_work;
+        let (slow, slowest_ms) = {
+            let world = self.sim.world();
+            (world.slow_work, world.slowest_work_ms)
+        };
         self.sim.exec.rng(|rng| match rng.permille(slow) {
-            true => rng.millis(300, 4_000),
+            true => rng.millis(300, slowest_ms),
             false => usually(rng),
         })
     }
