@@ -13,7 +13,6 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use rustix::net::sockopt;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::runtime;
@@ -35,9 +34,6 @@ const HTTP2: &[u8] = b"h2";
 const HEAD_BYTES_MAX: usize = 64 << 10;
 /// How long open requests may take when the server ends.
 const DRAIN_WITHIN: Duration = Duration::from_secs(1);
-/// The kernel of a member that can be reached acknowledges what is sent to it within this time. A connection to one
-/// that cannot is closed then (tcp(7), `TCP_USER_TIMEOUT`).
-const MEMBER_ANSWERS_WITHIN_MS: u32 = 1000;
 /// The pause after a failed accept: the process has no free descriptor, and an immediate retry would fail as well.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
@@ -100,10 +96,6 @@ pub async fn serve(
             },
         };
         let caller = caller(&stream, address, &members);
-        if caller.is_member {
-            // One that cannot be reached is noticed by its stream of heartbeats.
-            let _ = sockopt::set_tcp_user_timeout(&stream, MEMBER_ANSWERS_WITHIN_MS);
-        }
         let waits = Arc::new(waiting.enter(caller.is_member));
         let (routes, setup, ending) = (routes.clone(), setup.clone(), ending.clone());
         let visit = Visit { caller, waits: waits.clone(), routes, setup, ending };

@@ -24,6 +24,9 @@ use super::request_limits::Connection;
 const REQUESTS_MAX: u32 = 64;
 /// The interval between questions whether a client is still there, and how long its answer may take.
 const PING_EVERY: Duration = Duration::from_secs(10);
+/// The same for another member: a leader has to notice that the last member that heard it cannot be reached.
+const PING_MEMBER_EVERY: Duration = Duration::from_millis(500);
+const MEMBER_ANSWERS_WITHIN: Duration = Duration::from_secs(1);
 /// A connection without requests is closed after this time, with a notice, so that a client loses no request. It is
 /// shorter than the time after which any connection that waits is closed.
 const IDLE_MAX: Duration = Duration::from_secs(8);
@@ -47,11 +50,15 @@ pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send 
             Ok::<_, Infallible>(response)
         }
     });
+    let (ping_every, answers_within) = match caller.is_member && !caller.is_local {
+        true => (PING_MEMBER_EVERY, MEMBER_ANSWERS_WITHIN),
+        false => (PING_EVERY, PING_EVERY),
+    };
     let mut connection = pin!(
         http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
-            .keep_alive_interval(PING_EVERY)
-            .keep_alive_timeout(PING_EVERY)
+            .keep_alive_interval(ping_every)
+            .keep_alive_timeout(answers_within)
             .max_concurrent_streams(REQUESTS_MAX)
             .serve_connection(TokioIo::new(stream), service)
     );

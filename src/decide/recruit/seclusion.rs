@@ -16,17 +16,13 @@ const SECLUDED_AFTER: Duration = Duration::from_secs(1);
 /// could tell it of its successor before its lease ends. `None`: it is in touch, or others may not replace it.
 pub(in crate::decide) fn on_leader(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Reason> {
     tick.memory.recruit.seclusion = seclusion(tick, sql);
-    let Seclusion { since, confirmed, .. } = tick.memory.recruit.seclusion?;
-    let at = since + SECLUDED_AFTER;
+    let at = tick.memory.recruit.seclusion?.since + SECLUDED_AFTER;
     if tick.now < at {
         tick.wake_at(at, WaitingOn::Members);
         return None;
     }
-    // Else nothing has been written that a standby could confirm.
-    (confirmed < sql.lsn()).then(|| {
-        sync::refuse_clients(tick);
-        Reason::Recruit(RecruitReason::CutOff)
-    })
+    sync::refuse_clients(tick);
+    Some(Reason::Recruit(RecruitReason::CutOff))
 }
 
 /// No member listens. It begins anew with every sign of etcd or a standby.

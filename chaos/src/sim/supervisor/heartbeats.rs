@@ -14,7 +14,7 @@ use crate::sim::signal::Signal;
 use crate::sim::world::Sim;
 
 const BEAT_EVERY: Duration = Duration::from_millis(150);
-/// `TCP_USER_TIMEOUT` of a connection to a member.
+/// A connection to a member whose answer to a ping takes longer is closed.
 const ACKNOWLEDGED_WITHIN: Duration = Duration::from_secs(1);
 
 impl Agent {
