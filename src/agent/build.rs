@@ -15,6 +15,7 @@ use super::failsafe::Failsafe;
 use super::fencing::Fencing;
 use super::hearing::Listener;
 use super::jobs::Tools;
+use super::journal::JournalKeeper;
 use super::pods::Pods;
 use super::serial::SerialThread;
 use super::startup::{self, Fenced, FirstLook, WaitForEtcd};
@@ -273,6 +274,7 @@ impl Agent {
             logical_slots: serial("logical slots")?,
         };
         channel.lead_by(keeper.facts(), probe.clone());
+        let journal = JournalKeeper::start(&config.postgresql.data_dir, &tools.etcd);
         roles::use_peer_keys(&channel, &config, &tools.postgres);
         let listener =
             Listener { me: me.clone(), peers: peers.clone(), channel: channel.clone(), view: view.clone() };
@@ -293,6 +295,7 @@ impl Agent {
             dynamic: LiveConfig::new(sources, config, effective, self.major, relist, local),
             probe,
             pods: self.pods,
+            journal,
             view,
             progress,
             reports,

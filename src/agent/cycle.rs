@@ -13,6 +13,7 @@ use super::events::{TaskReport, WakeLevels};
 use super::failsafe::Failsafe;
 use super::fencing::Fencing;
 use super::jobs::{Jobs, Tools};
+use super::journal::JournalKeeper;
 use super::observe::{RecoveryWatch, lease_facts};
 use super::peer_channel::PeerChannel;
 use super::pods::Pods;
@@ -49,6 +50,7 @@ pub(super) struct Cycle {
     pub(super) dynamic: LiveConfig,
     pub(super) probe: Probe,
     pub(super) pods: Pods,
+    pub(super) journal: JournalKeeper,
     pub(super) view: watch::Receiver<Option<View>>,
     pub(super) progress: watch::Receiver<CloneStatus>,
     pub(super) wakes: WakeLevels,
@@ -107,6 +109,7 @@ impl Cycle {
             let (flow, wake_at) = self.tick().await;
             if let ControlFlow::Break(because) = flow {
                 self.service.stopping();
+                self.journal.settle().await;
                 return (because, self.state.callbacks);
             }
             let wake_at = self.awaited_by(wake_at);

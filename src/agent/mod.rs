@@ -20,6 +20,7 @@ mod fencing;
 mod handle;
 mod hearing;
 mod jobs;
+mod journal;
 mod log;
 mod log_changes;
 mod log_lines;

@@ -12,8 +12,8 @@ use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::ui::Ui;
 use crate::cli::{
-    dsn, edit_config, failover, flush, generate_config, history, links, list, parameters, pause, query,
-    reinit, reload, remove, restart, show_config, standby_cluster, switchover, topology, version,
+    dsn, edit_config, explain, failover, flush, generate_config, history, links, list, parameters, pause,
+    query, reinit, reload, remove, restart, show_config, standby_cluster, switchover, topology, version, why,
 };
 use crate::config::{Config, Fault, Given};
 use crate::demo;
@@ -78,6 +78,8 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::Flush(args) => wait(flush::execute(context, &args)),
         Command::Remove(args) => wait(remove::execute(context, &args)),
         Command::History(args) => wait(history::execute(context, &args)),
+        Command::Why(args) => wait(why::execute(context, &args)),
+        Command::Explain(args) => wait(explain::execute(context, &args)),
         Command::ShowConfig(args) => wait(show_config::execute(context, &args)),
         Command::EditConfig(args) => wait(edit_config::execute(context, &args, ask_programs)),
         Command::Pause(args) => wait(pause::execute(context, &args, pause::PauseRequest::Paused)),

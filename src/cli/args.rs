@@ -4,8 +4,9 @@ use clap::{Parser, Subcommand};
 
 use super::context::Global;
 use super::{
-    check, demo, dsn, edit_config, failover, flush, generate_config, guard, history, list, pause, query,
-    reinit, reload, remove, restart, run, show_config, standby_cluster, switchover, topology, version,
+    check, demo, dsn, edit_config, explain, failover, flush, generate_config, guard, history, list, pause,
+    query, reinit, reload, remove, restart, run, show_config, standby_cluster, switchover, topology, version,
+    why,
 };
 
 /// High-availability supervisor for PostgreSQL.
@@ -61,6 +62,10 @@ pub enum Command {
     Remove(remove::RemoveArgs),
     /// Show every change of leadership
     History(history::HistoryArgs),
+    /// Tell why the leadership changed: the cause, who saw it, who was considered, what may be lost
+    Why(why::WhyArgs),
+    /// Explain the cluster now: who leads and until when, who is waited for, and each way out with its cost
+    Explain(explain::ExplainArgs),
     /// Show the dynamic configuration
     ShowConfig(show_config::ShowConfigArgs),
     /// Change the dynamic configuration

@@ -15,7 +15,7 @@ use super::run::RunArgs;
 use super::version::VersionArgs;
 
 /// Commands that patronictl does not have.
-const ONLY_OURS: [&str; 4] = ["run", "check", "generate-config", "demo"];
+const ONLY_OURS: [&str; 6] = ["run", "check", "generate-config", "why", "explain", "demo"];
 
 /// Parses a command line in the syntax of `called`.
 ///

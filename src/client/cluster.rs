@@ -10,7 +10,7 @@ use super::error::ClientError;
 use super::target::Target;
 use crate::config::Ctl;
 use crate::etcd::Etcd;
-use crate::model::{ClusterView, FailoverRequest, MemberName};
+use crate::model::{ClusterView, FailoverRequest, JournalRecord, LeaseId, MemberName};
 use crate::os::tls::{self, Identity, TlsError, Trust};
 use crate::peer::{Call, Peers, endpoint_url};
 
@@ -69,6 +69,17 @@ impl Client {
     pub async fn view(&self) -> Result<ClusterView, ClientError> {
         let failed = |source| ClientError::Read { scope: self.scope.clone(), source };
         self.etcd.read(ETCD_WITHIN).await.map_err(failed)
+    }
+
+    /// The journal's records, in the order of their terms.
+    pub async fn journal(&self) -> Result<Vec<JournalRecord>, ClientError> {
+        let failed = |source| ClientError::Read { scope: self.scope.clone(), source };
+        self.etcd.journal(ETCD_WITHIN).await.map_err(failed)
+    }
+
+    /// How long etcd keeps a lease yet, and its TTL; `None` if that is unknown.
+    pub async fn lease_left(&self, lease: LeaseId) -> Option<(Duration, Duration)> {
+        self.etcd.lease_left(lease, ASK_WITHIN).await.ok().flatten()
     }
 
     /// Whether etcd refuses writes; false if that is unknown.

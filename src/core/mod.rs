@@ -10,6 +10,7 @@
 //!  startup     what a supervisor does at its start about a PostgreSQL and a guard that already run
 //!  callbacks   which script is due after a decision
 //!  job         a long action as steps: the next step, given the answer to the last one
+//!  journal     the records of changes of leadership, from what the decisions saw
 //!  heartbeat   what a member hears of its leader
 //!  last_written  what a file has, and when a write that failed is tried again
 //!  work_queue  what waits for a worker that does one thing at a time: looks and statements
@@ -26,6 +27,7 @@ pub mod callbacks;
 pub mod guard;
 pub mod heartbeat;
 pub mod job;
+pub mod journal;
 pub mod last_written;
 pub mod lease;
 pub mod list_watch;

@@ -7,6 +7,7 @@
 //!    │                                                              │
 //!  view      lists and watches → watch::Receiver<Option<View>>    lease         their thread and connections
 //!  swap      commits a transaction, hedged                          │
+//!  journal   keeps its newest records                            │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
 //!    reach: whether each endpoint answers
@@ -22,6 +23,7 @@ mod announced;
 mod discovery;
 mod endpoints;
 mod error;
+mod journal;
 mod lease;
 mod origin;
 mod reach;

@@ -20,6 +20,7 @@ mod failure;
 mod guarantee;
 mod hand_over;
 mod heartbeat;
+mod journal;
 mod json;
 mod lease;
 mod listen;
@@ -68,6 +69,10 @@ pub use failure::Failure;
 pub use guarantee::{Guarantee, StandbyKind};
 pub use hand_over::{HandOverRefusal, HandOverStep};
 pub use heartbeat::{FailoverBy, HearingFacts, Heartbeat, LeaderHearing};
+pub use journal::{
+    CandidateVerdict, ChangeKind, ChangeRequest, Considered, FormerLeader, JournalEntry, JournalFact,
+    JournalRecord, JournalStep, LossBound, Sighting, TermBegan, TermEnd, TermEnded, short_sentence,
+};
 pub use json::{compact as json_compact, one_line as json_one_line, spaced as json_spaced};
 pub use lease::{Leading, LeaseFacts, LeaseId, LeaseTiming, Term};
 pub use listen::{ListenAddress, local_host};

@@ -259,6 +259,13 @@ impl Reason {
         )
     }
 
+    /// The name of the rule: the variant, as in `HealthiestMember` or `Recruit.Deposes`.
+    pub fn rule(&self) -> String {
+        let text = format!("{self:?}");
+        let names = text.split(|c: char| !c.is_alphanumeric() && c != '(').next().unwrap_or_default();
+        names.trim_end_matches('(').replace('(', ".")
+    }
+
     /// Whether this reason says nothing about the end of an earlier refusal.
     pub fn is_passing(&self) -> bool {
         matches!(self, Reason::AskingMembers | Reason::Busy(_) | Reason::StartingToCompete)

@@ -8,6 +8,7 @@ mod follow;
 mod full_etcd;
 mod history_read;
 mod in_place;
+mod journal;
 mod lease_gone;
 mod liveness;
 mod new_cluster;

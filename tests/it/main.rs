@@ -63,3 +63,4 @@ mod sync;
 mod sync_interfaces;
 mod tags;
 mod watchdog;
+mod why;

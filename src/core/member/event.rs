@@ -2,9 +2,10 @@
 
 use super::look::{AskedPostgres, LookId};
 use crate::model::{
-    Action, CloneProgress, DataDirectory, Finished, JobKind, LeaderBranch, LeaderHearing, LeaderSlots,
-    LeaseFacts, LivenessFacts, MemberName, Moment, Observation, OwnAccess, PeerAnswer, PodEnd, PodRole,
-    PrimaryRoute, Process, Reason, Request, Settings, SyncOwner, TimelineHistory, View, WallTime, WriteFacts,
+    Action, CloneProgress, DataDirectory, Finished, JobKind, JournalRecord, LeaderBranch, LeaderHearing,
+    LeaderSlots, LeaseFacts, LivenessFacts, MemberName, Moment, Observation, OwnAccess, PeerAnswer, PodEnd,
+    PodRole, PrimaryRoute, Process, Reason, Request, Settings, SyncOwner, TimelineHistory, View, WallTime,
+    WriteFacts,
 };
 
 /// Every event that can wake a member.
@@ -123,6 +124,8 @@ pub enum MemberEffect {
     Say(Notice),
     /// Write the recorded state of etcd's store beside the data directory, if it has changed.
     KeepStore,
+    /// Keep a record of the journal, beside all other work: in etcd and beside the data directory. It may be lost.
+    KeepRecord(Box<JournalRecord>),
     /// Change the Service of the primary.
     Route(PrimaryRoute),
     /// Label the pod; `None`: leave its label.

@@ -23,6 +23,7 @@ pub use self::event::{Decided, Levels, LookAnswer, MemberEffect, MemberEvent, No
 use self::lanes::Lanes;
 pub use self::look::{AskedPostgres, DATA_WITHIN, LOOK_WITHIN, LookId, PostgresTrouble, SETTLED_WITHIN};
 use self::look::{LOOK_PATIENCE, Look, LookPlan, Looks};
+use crate::core::journal::Journal;
 use crate::decide::{Decision, Memory, decide};
 use crate::model::{
     Action, Finished, Job, JobKind, LeaderBranch, LeaderSlots, LivenessVerdict, Me, MemberName, Moment,
@@ -33,6 +34,7 @@ use crate::model::{
 pub struct Member {
     me: Me,
     memory: Memory,
+    journal: Journal,
     looks: Looks,
     lanes: Lanes,
     peers: BTreeMap<MemberName, PeerAnswer>,
@@ -63,6 +65,7 @@ impl Member {
         Member {
             me,
             memory,
+            journal: Journal::default(),
             looks: Looks::default(),
             lanes: Lanes::default(),
             peers: BTreeMap::new(),
@@ -226,6 +229,7 @@ impl Member {
     }
 
     fn decided(&mut self, decision: Decision, seen: Observation, levels: &Levels, now: Moment) -> Decided {
+        let records = self.journal.note(&seen, &decision, self.wake_at, now);
         let Decision { memory, actions, pod, route, because, wake } = decision;
         self.loop_wait = levels.settings.loop_wait;
         let mut effects: Vec<MemberEffect> =
@@ -238,6 +242,7 @@ impl Member {
             self.clients_stay_out &= !matches!(action, Action::SetClientLockout { .. });
             effects.push(self.lanes.admit(action, now));
         }
+        effects.extend(records.into_iter().map(|record| MemberEffect::KeepRecord(Box::new(record))));
         let again = self.look_anew || self.looks.is_of_another(&levels.process);
         self.wake_at = match self.looks.is_over() {
             true if again => now,

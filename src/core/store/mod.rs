@@ -1,6 +1,7 @@
 //! etcd's keys and transactions as values: what each key holds, and each change with the comparisons it rests on. Pure.
 
 mod changes;
+mod journal;
 mod keys;
 mod txn;
 

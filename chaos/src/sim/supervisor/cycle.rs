@@ -251,7 +251,8 @@ impl Cycle {
         match effect {
             MemberEffect::Say(notice) => self.say(notice).await,
             MemberEffect::KeepStore => self.keep_store_seen(),
-            MemberEffect::Route(_) | MemberEffect::Label(_) => {}
+            // The journal may be lost, and no decision reads it.
+            MemberEffect::KeepRecord(_) | MemberEffect::Route(_) | MemberEffect::Label(_) => {}
             MemberEffect::Fence => {
                 let _ordered = self.agent.want(&self.agent.shared.lease.borrow().clone());
             }
@@ -331,6 +332,9 @@ impl Cycle {
 fn is_seen_outside(effect: &MemberEffect) -> bool {
     match effect {
         MemberEffect::KeepStore | MemberEffect::Fence | MemberEffect::Unfence | MemberEffect::Act(_) => true,
-        MemberEffect::Say(_) | MemberEffect::Route(_) | MemberEffect::Label(_) => false,
+        MemberEffect::Say(_)
+        | MemberEffect::KeepRecord(_)
+        | MemberEffect::Route(_)
+        | MemberEffect::Label(_) => false,
     }
 }
