@@ -4,8 +4,9 @@
 # make chaos          faults on real processes, as root: MINUTES=10 MODE=async|quorum|on PEER=patroni ARGS=--help
 # make simulate       the real decisions in a simulated world: SEEDS=0..20000 ARGS=--help
 # make bench          recovery times, ours and Patroni's, as root: ROUNDS=10 ARGS=--help
+# make deb            a Debian package of this machine's release: target/debian/matriarch_VERSION_ARCHITECTURE.deb
 # make setup          only the set-up (says what it installs)
-.PHONY: demo test lint simulate simulate-ci chaos bench setup
+.PHONY: demo test lint simulate simulate-ci chaos bench deb setup
 
 MINUTES ?= 10
 MODE ?= async
@@ -48,6 +49,10 @@ chaos: setup
 bench: setup
 	cargo build --release --workspace --locked
 	@$(TARGET)/release/chaos bench --rounds $(ROUNDS) --out $(TARGET)/bench $(ARGS)
+
+deb:
+	cargo build --profile dist --locked --package matriarch
+	@deploy/debian/build $(TARGET)/dist $(TARGET)/debian
 
 setup:
 	@.ci/setup test

@@ -3,17 +3,20 @@
 use std::ffi::OsString;
 use std::time::Duration;
 
+use clap::CommandFactory;
+
 use super::{check, guard, run};
 use crate::agent::ParameterCheck;
-use crate::cli::args::Command;
+use crate::cli::args::{Cli, Command};
 use crate::cli::called::CalledAs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::ui::Ui;
 use crate::cli::{
-    dsn, edit_config, explain, failover, flush, generate_config, history, links, list, parameters, pause,
-    query, reinit, reload, remove, restart, show_config, standby_cluster, switchover, topology, version, why,
+    completions, dsn, edit_config, explain, failover, flush, generate_config, history, links, list, man,
+    parameters, pause, query, reinit, reload, remove, restart, show_config, standby_cluster, switchover,
+    topology, version, why,
 };
 use crate::config::{Config, Fault, Given};
 use crate::demo;
@@ -88,6 +91,8 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::PromoteCluster(args) => wait(standby_cluster::promote(context, &args)),
         Command::Version(args) => wait(version::execute(context, &args)),
         Command::Demo(args) => wait_threaded(demo::execute(context, &args)),
+        Command::Completions(args) => completions::execute(context, &args, Cli::command()),
+        Command::Man(args) => man::execute(&args, Cli::command()),
     }
 }
 

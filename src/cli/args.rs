@@ -4,9 +4,9 @@ use clap::{Parser, Subcommand};
 
 use super::context::Global;
 use super::{
-    check, demo, dsn, edit_config, explain, failover, flush, generate_config, guard, history, list, pause,
-    query, reinit, reload, remove, restart, run, show_config, standby_cluster, switchover, topology, version,
-    why,
+    check, completions, demo, dsn, edit_config, explain, failover, flush, generate_config, guard, history,
+    list, man, pause, query, reinit, reload, remove, restart, run, show_config, standby_cluster, switchover,
+    topology, version, why,
 };
 
 /// High-availability supervisor for PostgreSQL.
@@ -82,4 +82,8 @@ pub enum Command {
     Version(version::VersionArgs),
     /// Start a complete cluster on this machine for a trial
     Demo(demo::DemoArgs),
+    /// Print the script with which a shell completes these commands
+    Completions(completions::CompletionsArgs),
+    /// Write the manual pages of these commands
+    Man(man::ManArgs),
 }

@@ -17,6 +17,7 @@
 pub mod args;
 pub mod called;
 pub mod check;
+pub mod completions;
 pub mod context;
 pub mod demo;
 pub mod dsn;
@@ -32,6 +33,7 @@ pub mod history;
 pub mod leadership_change;
 pub mod links;
 pub mod list;
+pub mod man;
 pub mod output;
 pub mod paragraph;
 pub mod parameters;

@@ -54,6 +54,7 @@ mod rest_tls;
 mod restart;
 mod restored_etcd;
 mod scripts;
+mod shipping;
 mod slots;
 mod standalone;
 mod standby_cluster;

@@ -74,8 +74,8 @@ fn a_guard_that_forgets_its_order_or_goes_too_early_is_seen() {
 #[test]
 fn a_leader_that_is_replaced_without_enough_promises_is_seen() {
     is_caught(Mutation::SuspicionPromises, "deposed", 2793);
-    is_caught(Mutation::DeposeOverOldSync, "deposed", 638);
-    is_caught(Mutation::DeposeWithdrawn, "leased", 550);
+    is_caught(Mutation::DeposeOverOldSync, "deposed", 238);
+    is_caught(Mutation::DeposeWithdrawn, "leased", 232);
     is_caught(Mutation::FormerPromiseForgotten, "loss", 2436);
 }
 
@@ -101,13 +101,13 @@ fn a_lost_commit_is_seen() {
 
 #[test]
 fn a_commit_lost_under_the_sync_record_is_seen() {
-    is_caught(Mutation::IgnoreSyncRecord, "loss", 5);
+    is_caught(Mutation::IgnoreSyncRecord, "loss", 18);
     is_caught(Mutation::ConfirmTooEarly, "loss", 4643);
 }
 
 #[test]
 fn a_commit_lost_to_strangers_or_faulty_settings_is_seen() {
-    is_caught(Mutation::TrustAnyAnswer, "loss", 799);
+    is_caught(Mutation::TrustAnyAnswer, "loss", 978);
     is_caught(Mutation::SettingsByDefault, "loss", 987);
 }
 
@@ -130,7 +130,7 @@ fn a_label_out_of_its_time_is_seen() {
 #[test]
 fn a_timeline_that_is_used_twice_is_seen() {
     is_caught(Mutation::ReuseTimelines, "timelines", 20);
-    is_caught(Mutation::AttachUnchecked, "timelines", 0);
+    is_caught(Mutation::AttachUnchecked, "timelines", 8);
 }
 
 #[test]
@@ -151,7 +151,7 @@ fn a_second_cluster_is_seen() {
 
 #[test]
 fn a_key_that_is_given_to_nobody_is_seen() {
-    is_caught(Mutation::GiveToNobody, "kept", 0);
+    is_caught(Mutation::GiveToNobody, "kept", 14);
 }
 
 #[test]
@@ -184,7 +184,7 @@ fn passwords_that_do_not_follow_their_secret_are_seen() {
 
 #[test]
 fn a_driver_that_drops_or_ignores_something_is_seen() {
-    is_caught(Mutation::StopDropped, "healing", 0);
+    is_caught(Mutation::StopDropped, "healing", 1);
     is_caught(Mutation::ExitIgnored, "healing", 0);
     is_caught(Mutation::HistoryIgnored, "healing", 0);
 }
@@ -197,7 +197,7 @@ fn a_driver_that_ignores_its_guard_is_seen() {
 #[test]
 fn a_driver_that_does_something_twice_or_out_of_order_is_seen() {
     is_caught(Mutation::OutcomeTwice, "one_job", 1);
-    is_caught(Mutation::CancelWithoutAbort, "one_job", 7);
+    is_caught(Mutation::CancelWithoutAbort, "one_job", 2);
     is_caught(Mutation::ArmAfterPromotion, "guarded", 0);
     is_caught(Mutation::GuardKillDropped, "one_writer", 34);
 }
