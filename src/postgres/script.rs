@@ -131,7 +131,8 @@ pub(super) async fn end_leftovers(setup: &Setup) -> Result<(), Error> {
     }
 }
 
-/// What a script says: logged line by line, up to a limit. The last lines are kept for its error.
+/// What a script says: logged line by line, up to a limit. The last lines are kept for its error. Those of its standard
+/// error come last there: it may have said much else, and which pipe is read first is chance.
 struct ScriptOutput<'a> {
     script: &'a str,
     said: Mutex<ScriptLines>,
@@ -141,6 +142,13 @@ struct ScriptOutput<'a> {
 struct ScriptLines {
     number: usize,
     last: VecDeque<String>,
+    last_complaints: VecDeque<String>,
+}
+
+#[derive(Clone, Copy)]
+enum ScriptPipe {
+    Output,
+    Error,
 }
 
 impl ScriptOutput<'_> {
@@ -152,7 +160,9 @@ impl ScriptOutput<'_> {
     async fn read_to_end(&self, child: &mut Child) -> std::io::Result<ExitStatus> {
         let (stdout, stderr) = (child.take_stdout(), child.take_stderr());
         let held = Pidfd::open(child.pid())?;
-        let mut lines = std::pin::pin!(async { tokio::join!(self.read(stdout), self.read(stderr)) });
+        let mut lines = std::pin::pin!(async {
+            tokio::join!(self.read(stdout, ScriptPipe::Output), self.read(stderr, ScriptPipe::Error))
+        });
         tokio::select! {
             exited = held.exited() => {
                 exited?;
@@ -164,25 +174,25 @@ impl ScriptOutput<'_> {
         child.wait().await
     }
 
-    async fn read(&self, pipe: Option<impl AsyncRead + Unpin>) {
-        let Some(mut pipe) = pipe else { return };
+    async fn read(&self, from: Option<impl AsyncRead + Unpin>, which: ScriptPipe) {
+        let Some(mut pipe) = from else { return };
         let (mut line, mut buffer) = (Vec::new(), [0; 4096]);
         while let Ok(length) = pipe.read(&mut buffer).await
             && 0 < length
         {
             for byte in &buffer[..length] {
                 if matches!(byte, b'\n' | b'\r') || LINE_BYTES_MAX <= line.len() {
-                    self.say(&std::mem::take(&mut line));
+                    self.say(&std::mem::take(&mut line), which);
                 }
                 if !matches!(byte, b'\n' | b'\r') {
                     line.push(*byte);
                 }
             }
         }
-        self.say(&line);
+        self.say(&line, which);
     }
 
-    fn say(&self, line: &[u8]) {
+    fn say(&self, line: &[u8], which: ScriptPipe) {
         let line = String::from_utf8_lossy(line).trim_end().to_owned();
         if line.is_empty() {
             return;
@@ -197,15 +207,20 @@ impl ScriptOutput<'_> {
             }
             _more => {}
         }
-        if LAST_LINES <= said.last.len() {
-            said.last.pop_front();
+        let last = match which {
+            ScriptPipe::Output => &mut said.last,
+            ScriptPipe::Error => &mut said.last_complaints,
+        };
+        if LAST_LINES <= last.len() {
+            last.pop_front();
         }
-        said.last.push_back(line);
+        last.push_back(line);
     }
 
     fn failed(&self, status: String) -> Error {
         let said = self.said.lock().unwrap_or_else(PoisonError::into_inner);
-        let output = said.last.iter().cloned().collect::<Vec<_>>().join("; ");
+        let lines: Vec<&str> = said.last.iter().chain(&said.last_complaints).map(String::as_str).collect();
+        let output = lines[lines.len().saturating_sub(LAST_LINES)..].join("; ");
         Error::Program { program: self.script.to_owned(), status, output }
     }
 }
