@@ -141,7 +141,8 @@ impl JournalWriter {
     fn take(&mut self, record: JournalRecord) {
         self.file.records.push(SavedRecord { record, in_etcd: false });
         let surplus = self.file.records.len().saturating_sub(RECORDS_MAX);
-        self.file.records.drain(..surplus);
+        let given_up = self.file.records.drain(..surplus).filter(|saved| !saved.in_etcd).count();
+        self.done.send_modify(|kept| *kept += given_up);
         self.dirty = true;
     }
 

@@ -9,7 +9,7 @@ use super::EtcdError;
 use super::endpoints::{Endpoint, Etcd};
 use super::view::stored;
 use crate::core::store::StoredKey;
-use crate::model::{JournalRecord, LeaseId};
+use crate::model::JournalRecord;
 
 /// The limit of one read.
 const WITHIN: Duration = Duration::from_secs(3);
@@ -54,24 +54,6 @@ impl Etcd {
             let named =
                 |key: &etcd_client::KeyValue| (String::from_utf8_lossy(key.key()).into_owned(), stored(key));
             Ok(answer.kvs().iter().map(named).collect())
-        };
-        self.hedged(within / 4, within, ask).await
-    }
-
-    /// How long etcd keeps a lease yet, and its TTL; `None`: it does not know it.
-    ///
-    /// # Errors
-    /// No endpoint answered in time.
-    pub async fn lease_left(
-        &self,
-        lease: LeaseId,
-        within: Duration,
-    ) -> Result<Option<(Duration, Duration)>, EtcdError> {
-        let ask = |etcd: Etcd, endpoint: Arc<Endpoint>| async move {
-            let request = |mut client: Client| async move { client.lease_time_to_live(lease.0, None).await };
-            let answer = etcd.call(&endpoint, request).await?;
-            let seconds = |number: i64| u64::try_from(number).ok().map(Duration::from_secs);
-            Ok(seconds(answer.ttl()).zip(seconds(answer.granted_ttl())))
         };
         self.hedged(within / 4, within, ask).await
     }

@@ -8,6 +8,7 @@
 //!  view      lists and watches → watch::Receiver<Option<View>>    lease         their thread and connections
 //!  swap      commits a transaction, hedged                          │
 //!  journal   keeps its newest records                            │
+//!  lease_left  how long a lease lasts yet                         │
 //!    └──────────────────── endpoints ────────────────────────────────┘
 //!              one client for each endpoint, ranked by health, hedged; `origin`: of one etcd cluster only
 //!    reach: whether each endpoint answers
@@ -25,6 +26,7 @@ mod endpoints;
 mod error;
 mod journal;
 mod lease;
+mod lease_left;
 mod origin;
 mod reach;
 mod swap;

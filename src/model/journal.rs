@@ -165,9 +165,6 @@ pub struct ChangeRequest {
     /// Its time, where it was scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<WallTime>,
-    /// From where it came.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub origin: Option<String>,
 }
 
 /// A fact, with its time by the clock of the member that recorded it.
@@ -194,7 +191,6 @@ pub enum JournalFact {
     KeyMoved { leader: MemberName },
     Promised { leader: MemberName },
     StoreWentBack { why: String },
-    RequestSeen,
     RenewalFailed { trouble: String },
     NotRenewed { seconds: u64 },
     Frozen { millis: u64 },

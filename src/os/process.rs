@@ -31,6 +31,11 @@ impl Stat {
     }
 }
 
+/// Whether the process of this pid is stopped by a signal or a debugger.
+pub fn is_stopped(pid: i32) -> bool {
+    stat(pid).is_some_and(|stat| stat.is_stopped())
+}
+
 /// Identifies a process for ever: its pid may be used again, but not with the same start.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ProcessId {

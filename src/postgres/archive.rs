@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use super::control::{DEFAULT_SEGMENT, history, segment};
 use super::handle::{LeaderHistory, PostgresInner};
-use super::program::{bare, configured_value, last_lines, run_to_end};
+use super::program::{bare, configured_value, run_to_end};
 use super::{Error, Parameters, Setup, control, files, sql};
 use crate::model::{FollowTarget, SettingsRole, Timeline, TimelineHistory};
 use crate::os::clock;
@@ -164,9 +164,7 @@ async fn archive(setup: &Setup, command: &str, name: &str, within: Duration) -> 
     let ended = tokio::time::timeout(within, run_to_end("archive_command", shell, None)).await;
     let ended = ended.map_err(|_| Error::Deadline { what, within })??;
     if !ended.status.success() {
-        let output = last_lines(&format!("{}\n{}", ended.complaint, ended.output));
-        let program = "archive_command".to_owned();
-        return Err(Error::Program { program, status: ended.status.to_string(), output });
+        return Err(ended.failed("archive_command"));
     }
     let mark = |suffix: &str| status_of(setup).join(format!("{name}{suffix}"));
     let ready: &Path = &mark(READY);

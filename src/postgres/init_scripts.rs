@@ -12,7 +12,7 @@ use std::process::Stdio;
 
 use tokio::process::Command;
 
-use super::program::{Ended, bare, last_lines, run_to_end};
+use super::program::{Ended, bare, run_to_end};
 use super::{Error, Setup};
 use crate::os::child::{self, OnOwnerExit};
 
@@ -103,8 +103,7 @@ fn report(script: &str, ended: &Ended) -> Result<(), Error> {
         tracing::info!(script, "done");
         return Ok(());
     }
-    let output = last_lines(&format!("{}\n{}", ended.output, ended.complaint));
-    Err(Error::Program { program: script.to_owned(), status: ended.status.to_string(), output })
+    Err(ended.failed(script))
 }
 
 /// Sets the environment of every script: the image's own variables, and the connection to the server without a prompt.

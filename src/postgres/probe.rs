@@ -123,7 +123,7 @@ async fn judge(inner: &PostgresInner, verdicts: &watch::Sender<LivenessVerdict>)
         if let Some(postmaster) = postmaster {
             needed.list(postmaster, now).await;
             // A postmaster that is stopped is seen at once: all of its processes may be.
-            if needed.is_due(every, now) || is_stopped(postmaster) {
+            if needed.is_due(every, now) || process::is_stopped(postmaster) {
                 let stopped = needed.look(postmaster, now);
                 inner.liveness().stopped(postmaster, stopped, now);
             }
@@ -190,10 +190,6 @@ impl Needed {
         let is_whole = running.is_empty() && stopped.len() > 1;
         Some(if is_whole { StoppedPart::Whole } else { StoppedPart::Process((*name).clone()) })
     }
-}
-
-fn is_stopped(pid: i32) -> bool {
-    process::stat(pid).is_some_and(|stat| stat.is_stopped())
 }
 
 fn children(postmaster: i32) -> Vec<(i32, String)> {

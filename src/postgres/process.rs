@@ -218,7 +218,7 @@ pub(super) async fn stop(inner: &PostgresInner, mode: StopMode, within: Duration
     let skipped = match mode {
         StopMode::Fast => 0,
         // One that is stopped takes no signal but SIGKILL.
-        StopMode::Immediate if process::stat(processes.pid).is_some_and(|stat| stat.is_stopped()) => 2,
+        StopMode::Immediate if process::is_stopped(processes.pid) => 2,
         StopMode::Immediate => 1,
     };
     if mode == StopMode::Fast {

@@ -60,8 +60,7 @@ pub(super) async fn run(name: &str, command: Command, within: Option<Duration>) 
     if ended.status.success() {
         return Ok(ended.output);
     }
-    let output = last_lines(&format!("{}\n{}", ended.complaint, ended.output));
-    Err(Error::Program { program: name.to_owned(), status: ended.status.to_string(), output })
+    Err(ended.failed(name))
 }
 
 /// The value of a parameter as PostgreSQL reads it from this configuration file and from `ALTER SYSTEM`.
@@ -78,6 +77,15 @@ pub(super) struct Ended {
     pub(super) status: ExitStatus,
     pub(super) output: String,
     pub(super) complaint: String,
+}
+
+impl Ended {
+    /// The error of the program, with the end of its output. What it complained of comes last: it may have said much
+    /// else.
+    pub(super) fn failed(&self, name: &str) -> Error {
+        let output = last_lines(&format!("{}\n{}", self.output, self.complaint));
+        Error::Program { program: name.to_owned(), status: self.status.to_string(), output }
+    }
 }
 
 /// Runs a program to its end, successful or not. If it is dropped or late, it is killed with its whole group.

@@ -224,3 +224,17 @@ impl ScriptOutput<'_> {
         Error::Program { program: self.script.to_owned(), status, output }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_complaint_is_not_lost_behind_other_output() {
+        let output = ScriptOutput::of("copies");
+        output.say(b"no tape", ScriptPipe::Error);
+        (0..LAST_LINES).for_each(|_| output.say(b"y", ScriptPipe::Output));
+        let error = output.failed("exit status: 3".to_owned()).to_string();
+        assert!(error.ends_with("y; no tape"), "{error}");
+    }
+}

@@ -73,11 +73,7 @@ async fn a_primary_serves_while_etcd_is_down() {
 #[tokio::test]
 async fn a_primary_without_etcd_keeps_its_place_among_members_with_etcd() {
     let mut cluster = plan().dynamic(json!({ "synchronous_mode": "quorum" })).prepare().await;
-    let proxy = Proxy::before(cluster.etcd.hosts()[0].clone()).await;
-    let mut config = cluster.members[0].read_config();
-    config["etcd3"]["hosts"] = json!([proxy.host]);
-    config["etcd3"]["use_proxies"] = json!(true);
-    cluster.members[0].write_config(&config);
+    let proxy = Proxy::before_etcd_of(&cluster, 0).await;
     cluster.start().await;
     wait_until_named(&cluster).await;
     cluster

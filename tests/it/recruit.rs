@@ -77,11 +77,7 @@ async fn a_leader_whose_postgres_is_stopped_hands_over_soon() {
 #[tokio::test]
 async fn a_leader_that_nothing_reaches_lets_no_clients_in() {
     let mut cluster = plan().prepare().await;
-    let proxy = Proxy::before(cluster.etcd.hosts()[0].clone()).await;
-    let mut config = cluster.members[0].read_config();
-    config["etcd3"]["hosts"] = json!([proxy.host]);
-    config["etcd3"]["use_proxies"] = json!(true);
-    cluster.members[0].write_config(&config);
+    let proxy = Proxy::before_etcd_of(&cluster, 0).await;
     cluster.start().await;
     wait_until_heard(&cluster).await;
     proxy.cut();

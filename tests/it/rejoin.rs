@@ -240,6 +240,10 @@ async fn wal_that_was_not_archived_is_archived_before_a_start_without_a_rewind()
     let segment = cluster.members[0].value("SELECT pg_walfile_name(pg_current_wal_lsn())").await;
     cluster.members[0].sql("CREATE TABLE s ()").await.expect("m1 leads");
     cluster.members[0].sql("SELECT pg_switch_wal()").await.expect("m1 leads");
+    let end = cluster.members[0].value("SELECT pg_current_wal_lsn()").await;
+    let received = format!("SELECT 1 WHERE '{end}' <= pg_last_wal_receive_lsn()");
+    let port = cluster.members[1].postgres;
+    cluster.wait_for_row(Duration::from_secs(20), "m2 has the new segment", port, &received).await;
     assert!(!archive.join(&segment).exists());
     let answer = cluster.members[0].post("/switchover", &json!({ "leader": "m1", "candidate": "m2" })).await;
     assert_eq!(answer.status, 200, "{}\n{}", answer.body, cluster.story());

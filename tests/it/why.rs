@@ -19,10 +19,8 @@ async fn told(cluster: &Cluster, member: usize, command: &[&str], words: &[&str]
         let output = cluster.members[member].command(command).await;
         last =
             String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr);
-        {
-            let joined = last.split_whitespace().collect::<Vec<_>>().join(" ");
-            words.iter().all(|word| joined.contains(word.trim())).then_some(())
-        }
+        let joined = last.split_whitespace().collect::<Vec<_>>().join(" ");
+        words.iter().all(|word| joined.contains(word.trim())).then_some(())
     };
     let told = until(Duration::from_secs(20), said).await;
     println!("{last}");

@@ -3,7 +3,6 @@
 
 use std::collections::BTreeMap;
 
-use matriarch::core::store::StoredKey;
 use matriarch::model::{RecruitKey, Term};
 
 use crate::sim::clock::At;
@@ -45,10 +44,7 @@ pub(crate) fn observe(sim: &Sim) {
 fn replaced(sim: &Sim) -> Option<usize> {
     let mut world = sim.world();
     let world = &mut *world;
-    let leader = world.etcd.store.keys.get(&world.keys.path("leader"));
-    let name_and_term =
-        |key: &StoredKey| (String::from_utf8_lossy(&key.value).into_owned(), Term(key.mod_revision));
-    let (leader, attempt) = (leader.map(name_and_term), world.attempt());
+    let (leader, attempt) = (world.leader(), world.attempt());
     let seen = &mut world.ledger.memory.deposals;
     if (&seen.leader, &seen.attempt) == (&leader, &attempt) {
         return None;

@@ -3,10 +3,10 @@
 use std::fmt;
 use std::time::Duration;
 
-use matriarch::core::store::StoredKey;
+use matriarch::model::Term;
 
 use crate::sim::clock::At;
-use crate::sim::world::{Sim, World};
+use crate::sim::world::Sim;
 
 /// After a switchover the former leader is synchronous again by then.
 const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
@@ -16,7 +16,7 @@ const RECOVERED_WITHIN: Duration = Duration::from_secs(60);
 pub(crate) struct LeaderWatch {
     is_watched: bool,
     revision: i64,
-    leader: Option<(String, i64)>,
+    leader: Option<(String, Term)>,
     /// An operator's request was there.
     is_asked: bool,
     attempt: Option<i64>,
@@ -60,7 +60,7 @@ impl fmt::Display for Alarms {
 pub(crate) fn watch(sim: &Sim) {
     let mut world = sim.world();
     world.ledger.memory.calm =
-        LeaderWatch { is_watched: true, leader: leader(&world), ..LeaderWatch::default() };
+        LeaderWatch { is_watched: true, leader: world.leader(), ..LeaderWatch::default() };
     world.ledger.longest_wait = Duration::ZERO;
 }
 
@@ -96,7 +96,7 @@ pub(crate) fn check(sim: &Sim) {
     if !calm.is_watched || calm.revision == revision {
         return;
     }
-    let (leader, attempt) = (leader(&world), world.attempt().map(|key| key.attempt));
+    let (leader, attempt) = (world.leader(), world.attempt().map(|key| key.attempt));
     let asked = world.etcd.store.keys.contains_key(&world.keys.path("failover"));
     let calm = &mut world.ledger.memory.calm;
     calm.revision = revision;
@@ -114,11 +114,4 @@ pub(crate) fn check(sim: &Sim) {
     }
     let text = format!("{before:?} led, and now it is {:?}", calm.leader);
     world.ledger.break_promise("false_alarm", text);
-}
-
-/// Who leads, in which term.
-fn leader(world: &World) -> Option<(String, i64)> {
-    let name_and_term =
-        |key: &StoredKey| (String::from_utf8_lossy(&key.value).into_owned(), key.mod_revision);
-    world.etcd.store.keys.get(&world.keys.path("leader")).map(name_and_term)
 }

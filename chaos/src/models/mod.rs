@@ -12,6 +12,7 @@
 //! Deliberately absent: fairness. Whatever a member does it may do late or never, which is what a freeze is.
 
 mod check;
+mod control_file;
 mod hand_over;
 mod lease;
 mod recruit;

@@ -5,7 +5,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use matriarch::core::store::Keys;
-use matriarch::model::{MemberName, Moment, PodEnd, RecruitKey, Settings, StoreSeen};
+use matriarch::model::{MemberName, Moment, PodEnd, RecruitKey, Settings, StoreSeen, Term};
 
 use super::clients::Ledger;
 use super::clock::{At, Clock};
@@ -176,6 +176,12 @@ impl World {
     pub(crate) fn attempt(&self) -> Option<RecruitKey> {
         let key = self.etcd.store.keys.get(&self.keys.path("recruit"))?;
         Keys::recruit(&String::from_utf8_lossy(&key.value), key.mod_revision)
+    }
+
+    /// Who has the leader key, in which term.
+    pub(crate) fn leader(&self) -> Option<(String, Term)> {
+        let key = self.etcd.store.keys.get(&self.keys.path("leader"))?;
+        Some((String::from_utf8_lossy(&key.value).into_owned(), Term(key.mod_revision)))
     }
 
     /// A machine's clock.

@@ -95,12 +95,11 @@ impl Peer for PeerService {
         every.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let (handle, admission) = (self.handle.clone(), admission(&mut request)?);
         let hearer = handle.channel().hearer();
-        let number = 0;
         Ok(Response::new(LeaderHeartbeats {
             handle,
             session,
             every,
-            number,
+            number: 0,
             _hearer: hearer,
             _admission: admission,
         }))

@@ -88,10 +88,14 @@ impl MemberNow<'_> {
         self.answer?.get("because")?.as_str()
     }
 
+    /// Whether it is a primary, by its own answer.
+    pub fn is_primary(&self) -> Option<bool> {
+        Some(self.answer?.get("role")? == "primary")
+    }
+
     /// Whether it runs as a standby that can be compared with others.
     pub fn competes(&self) -> bool {
-        let replica = self.answer.and_then(|answer| answer.get("role")).is_some_and(|role| role != "primary");
-        replica && self.position().is_some() && !self.has_nofailover()
+        self.is_primary() == Some(false) && self.position().is_some() && !self.has_nofailover()
     }
 
     /// Whether its tags keep it from leading.

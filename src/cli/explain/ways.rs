@@ -38,17 +38,14 @@ pub(crate) fn state(now: &ClusterNow) -> String {
         (true, None) => {
             format!("{name} has the leader key (term {term}), and its PostgreSQL does not answer")
         }
-        (true, Some(_)) if is_primary(now, name) => format!("{name} leads (term {term}) and accepts writes"),
+        (true, Some(_)) if member.is_primary() == Some(true) => {
+            format!("{name} leads (term {term}) and accepts writes")
+        }
         (true, Some(_)) if wire::is_standby_cluster(&now.view) => {
             format!("{name} leads (term {term}) as the leader of a standby cluster")
         }
         (true, Some(_)) => format!("{name} has the leader key (term {term}), and is not a primary yet"),
     }
-}
-
-fn is_primary(now: &ClusterNow, name: &MemberName) -> bool {
-    let answer = now.answers.get(name).and_then(Option::as_ref);
-    answer.is_some_and(|answer| answer.get("role").is_some_and(|role| role == "primary"))
 }
 
 /// What is waited for; empty where a leader serves.
@@ -134,7 +131,7 @@ pub(crate) fn of(now: &ClusterNow) -> Vec<WayOut> {
 
 fn with_leader(now: &ClusterNow, leader: &MemberName) -> Vec<WayOut> {
     let other = best(now, |name| name != leader);
-    match (is_primary(now, leader), other) {
+    match (now.member(leader).is_primary() == Some(true), other) {
         (true, Some(other)) => vec![way(
             format!("to move the leadership: matriarch switchover --candidate {other}"),
             "a second or two without writes; nothing is lost",

@@ -49,15 +49,14 @@ pub(super) fn cause(change: &LeaderChange) -> String {
 fn asked(change: &LeaderChange) -> Option<String> {
     let (record, began) = change.began()?;
     let request = began.request.as_ref()?;
-    let origin = request.origin.as_ref().map(|origin| format!(" ({origin})")).unwrap_or_default();
     let time = request.scheduled_at.map(|at| format!(", scheduled for {at}")).unwrap_or_default();
     match (&request.leader, began.kind) {
         (Some(leader), ChangeKind::HandOver) => {
             let to = request.candidate.as_ref().map(|name| format!(" to {name}")).unwrap_or_default();
-            Some(format!("an operator asked for a switchover from {leader}{to}{time}{origin}"))
+            Some(format!("an operator asked for a switchover from {leader}{to}{time}"))
         }
         (None, ChangeKind::HandOver | ChangeKind::Failover) => {
-            Some(format!("an operator asked for a failover to {}{origin}", record.by))
+            Some(format!("an operator asked for a failover to {}", record.by))
         }
         (_, _) => None,
     }
@@ -125,7 +124,6 @@ fn ranked(seen: &JournalFact, old: &str, gave_away: bool) -> Option<(u8, String)
         | JournalFact::KeyMoved { .. }
         | JournalFact::Promised { .. }
         | JournalFact::StoreWentBack { .. }
-        | JournalFact::RequestSeen
         | JournalFact::RenewalFailed { .. }
         | JournalFact::NotRenewed { .. }
         | JournalFact::PostgresDown { .. }

@@ -225,7 +225,6 @@ fn request(
         leader: request.leader.clone(),
         candidate: request.candidate.clone(),
         scheduled_at: request.scheduled_at,
-        origin: None,
     })
 }
 

@@ -29,7 +29,7 @@ pub(super) struct Trouble {
 }
 
 impl Trouble {
-    pub(super) fn note(&mut self, note: &Note<'_>, wake_by: Moment) {
+    pub(super) fn note(&mut self, note: &Note<'_>, leadership: &Leadership, wake_by: Moment) {
         let (seen, now) = (note.seen, note.now);
         let late = now.since(wake_by);
         if wake_by != Moment::default() && FROZEN_FROM <= late {
@@ -46,7 +46,7 @@ impl Trouble {
         if let (Some(first), Some(last)) = (crashes.first(), crashes.last()) {
             self.crashes = Some((*first, *last, crashes.len()));
         }
-        if matches!(Leadership::of(seen, now), Leadership::Mine(_) | Leadership::Expiring(_)) {
+        if matches!(leadership, Leadership::Mine(_) | Leadership::Expiring(_)) {
             self.covered_until = seen.lease.covered_until().max(self.covered_until);
             let timing = LeaseTiming { ttl: seen.lease.ttl };
             let sent_at = |deadline| deadline - seen.lease.ttl.saturating_sub(timing.drift_allowance());

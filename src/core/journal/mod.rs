@@ -102,7 +102,7 @@ impl Journal {
         let note = Note { seen, decision, now };
         let leadership = Leadership::of(seen, now);
         self.step(&note);
-        self.trouble.note(&note, wake_by);
+        self.trouble.note(&note, &leadership, wake_by);
         let mut records = Vec::new();
         records.extend(self.end(&note, &leadership));
         self.look(&note, &leadership);

@@ -57,9 +57,13 @@ pub(super) fn under_leader(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFac
 
 /// Whether members recruit here, and this one can take part.
 fn is_allowed(tick: &Tick<'_>) -> bool {
+    is_wanted(tick) && !tick.in_standby_cluster() && !is_busy(tick)
+}
+
+/// Whether members recruit here.
+fn is_wanted(tick: &Tick<'_>) -> bool {
     let settings = &tick.seen.settings;
-    let is_wanted = settings.failover == FailoverBy::Recruit && !settings.pause;
-    is_wanted && !tick.in_standby_cluster() && !is_busy(tick)
+    settings.failover == FailoverBy::Recruit && !settings.pause
 }
 
 /// A member that is busy takes no part, nor does one that has promised the leader to let it lead.

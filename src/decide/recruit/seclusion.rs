@@ -5,9 +5,7 @@ use std::time::Duration;
 use super::super::ledgers::Seclusion;
 use super::super::sync;
 use super::super::tick::Tick;
-use crate::model::{
-    Action, FailoverBy, LeaderHearing, Lsn, Reason, RecruitReason, SqlFacts, SyncRecord, WaitingOn,
-};
+use crate::model::{Action, LeaderHearing, Lsn, Reason, RecruitReason, SqlFacts, SyncRecord, WaitingOn};
 
 /// A leader that hears nothing for this long may have been replaced.
 const SECLUDED_AFTER: Duration = Duration::from_secs(1);
@@ -40,10 +38,8 @@ fn seclusion(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Seclusion> {
 
 /// The record of those that could replace a leader that no member hears.
 fn voters<'a>(tick: &Tick<'a>) -> Option<&'a SyncRecord> {
-    let settings = &tick.seen.settings;
-    let may_be_replaced = settings.failover == FailoverBy::Recruit && !settings.pause;
     let is_unheard = tick.seen.hearing == LeaderHearing::Unheard;
-    tick.sync_record().filter(|record| may_be_replaced && is_unheard && !record.voters.is_empty())
+    tick.sync_record().filter(|record| super::is_wanted(tick) && is_unheard && !record.voters.is_empty())
 }
 
 /// The furthest position that a synchronous standby has flushed.

@@ -33,7 +33,6 @@ impl fmt::Display for JournalFact {
             JournalFact::StoreWentBack { why } => {
                 write!(f, "etcd's store went back in time or was emptied: {why}")
             }
-            JournalFact::RequestSeen => write!(f, "the operator's request stood in etcd"),
             JournalFact::RenewalFailed { trouble } => write!(f, "the lease could not be renewed: {trouble}"),
             JournalFact::NotRenewed { seconds } => {
                 write!(f, "no renewal of the lease was confirmed for {seconds} s")

@@ -2,12 +2,13 @@
 
 use std::sync::Arc;
 
+use serde_json::json;
 use tokio::io::copy_bidirectional;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 
-use super::free_port;
+use super::{Cluster, free_port};
 
 /// Forwards the data that is sent to its port, until it is dropped.
 pub(crate) struct Proxy {
@@ -25,6 +26,18 @@ impl Proxy {
         let cut = Arc::new(watch::Sender::new(false));
         let task = tokio::spawn(serve(listener, host.clone(), target, cut.subscribe()));
         Proxy { host, cut, task }
+    }
+
+    /// The only way of this member to etcd, from its next start on.
+    pub(crate) async fn before_etcd_of(cluster: &Cluster, index: usize) -> Proxy {
+        let proxy = Proxy::before(cluster.etcd.hosts()[0].clone()).await;
+        let member = &cluster.members[index];
+        let mut config = member.read_config();
+        config["etcd3"]["hosts"] = json!([proxy.host]);
+        // Without it, etcd is found at the address that it announces, behind the cut.
+        config["etcd3"]["use_proxies"] = json!(true);
+        member.write_config(&config);
+        proxy
     }
 
     /// Cuts all connections and refuses new ones.

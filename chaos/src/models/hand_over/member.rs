@@ -8,16 +8,16 @@ use std::time::Duration;
 use matriarch::core::lease::{KeepAliveAnswer, LeaderRead, Renewal};
 use matriarch::decide::{Memory, SlotLedger, decide};
 use matriarch::model::{
-    Action, ClusterStatus, ClusterView, ConfigKey, ControlFile, ControlState, DataDirectory, FailoverKey,
-    FailoverRequest, Finished, Job, LeaderHearing, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey,
-    MemberName, Moment, Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, RunningJob,
-    SessionId, Settings, SqlFacts, Standby, StoreMark, SyncFacts, SyncState, Tags, Term, Timeline, View,
-    WalReceiver, WallTime, Walsender, WriteFacts,
+    Action, ClusterStatus, ClusterView, ConfigKey, ControlState, DataDirectory, FailoverKey, FailoverRequest,
+    Finished, Job, LeaderHearing, LeaderKey, LeaseFacts, LeaseId, Lsn, Me, MemberKey, MemberName, Moment,
+    Observation, PeerAnswer, PeerIdentity, PostgresFacts, Process, Role, RunningJob, SessionId, Settings,
+    SqlFacts, Standby, StoreMark, SyncFacts, SyncState, Tags, Term, Timeline, View, WalReceiver, WallTime,
+    Walsender, WriteFacts,
 };
 
 use super::etcd::Keys;
+use crate::models::control_file::{SYSTEM_ID, control_file};
 
-const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
 const SCOPE: &str = "herd";
 
 #[derive(Clone, Debug)]
@@ -267,21 +267,7 @@ impl Member {
         };
         let clean = self.wal.iter().rposition(|record| *record == SHUTDOWN).unwrap_or(0);
         let timeline = Timeline(self.timeline);
-        let control = ControlFile {
-            system_id: SYSTEM_ID,
-            state,
-            checkpoint: Member::lsn(clean),
-            checkpoint_timeline: timeline,
-            min_recovery: Lsn(0),
-            min_recovery_timeline: Timeline(0),
-            checksums: true,
-            wal_log_hints: true,
-            minimal_wal: false,
-            backup_label: false,
-            backup_start: Lsn(0),
-            segments: None,
-            standby_minimums: BTreeMap::new(),
-        };
+        let control = control_file(state, Member::lsn(clean), timeline);
         let process = match self.is_up() {
             true => Process::Up { pid: 42, since: now, standby_start: self.postgres == Postgres::Standby },
             false => Process::Down { exit: None },

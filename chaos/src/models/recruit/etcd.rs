@@ -10,10 +10,10 @@ use matriarch::model::{
 use super::Mutation;
 use super::leader::LeaderView;
 use super::standby::name;
+use crate::models::control_file::SYSTEM_ID;
 use crate::sim::clock::At;
 use crate::sim::etcd::store::Store;
 
-pub(super) const SYSTEM_ID: u64 = 7_000_000_000_000_000_001;
 const TTL: Duration = Duration::from_secs(10);
 
 /// The store, and what a member makes of it.

@@ -4,16 +4,16 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use matriarch::model::{
-    Branch, ControlFile, ControlState, DataDirectory, FailoverBy, Finished, Job, JobKind, LeaderBranch,
-    Leading, LeaseFacts, LeaseId, Lsn, Me, Moment, Observation, PeerAnswer, PostgresFacts, Process, Role,
-    RunningJob, SessionId, Settings, SqlFacts, Standby as Recovery, StoreMark, Suspicion, SyncFacts,
-    SyncMode, SyncOwner, Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime, WriteFacts,
+    Branch, ControlState, DataDirectory, FailoverBy, Finished, Job, JobKind, LeaderBranch, Leading,
+    LeaseFacts, LeaseId, Lsn, Me, Moment, Observation, PeerAnswer, PostgresFacts, Process, Role, RunningJob,
+    SessionId, Settings, SqlFacts, Standby as Recovery, StoreMark, Suspicion, SyncFacts, SyncMode, SyncOwner,
+    Tags, Term, Timeline, TimelineHistory, View, WalReceiver, WallTime, WriteFacts,
 };
 
 use super::Mutation;
-use super::etcd::SYSTEM_ID;
 use super::standby::{Answer, Postgres, Standby, name};
 use super::state::Kind;
+use crate::models::control_file::control_file;
 
 const SCOPE: &str = "herd";
 const TTL: Duration = Duration::from_secs(10);
@@ -132,21 +132,7 @@ fn history(told_at: u8) -> LeaderBranch {
 }
 
 fn postgres(postgres: &Postgres, now: Moment, seems_left: bool) -> PostgresFacts {
-    let control = ControlFile {
-        system_id: SYSTEM_ID,
-        state: ControlState::InArchiveRecovery,
-        checkpoint: lsn(0),
-        checkpoint_timeline: Timeline(1),
-        min_recovery: Lsn(0),
-        min_recovery_timeline: Timeline(0),
-        checksums: true,
-        wal_log_hints: true,
-        minimal_wal: false,
-        backup_label: false,
-        backup_start: Lsn(0),
-        segments: None,
-        standby_minimums: BTreeMap::new(),
-    };
+    let control = control_file(ControlState::InArchiveRecovery, lsn(0), Timeline(1));
     let names = postgres.names.as_ref().and_then(|names| names.as_ref());
     PostgresFacts {
         data: DataDirectory::Ready(control),

@@ -46,7 +46,7 @@ impl Agent {
             self.sim.exec.spawn(NATURE, async move {
                 while !arriving.is_closed() {
                     while let Some(beat) = arriving.take() {
-                        hand_over(&sim, to, beat);
+                        deliver(&sim, to, beat);
                     }
                     arriving.bell.wait(&sim.exec).await;
                 }
@@ -66,7 +66,7 @@ impl Agent {
             if !sim.travel(from, Host::Member(to)).await {
                 return;
             }
-            hand_over(&sim, to, beat);
+            deliver(&sim, to, beat);
             if is_acknowledged && sim.travel(Host::Member(to), from).await {
                 sender.shared.acknowledged_at.set(Some(sender.now()));
             }
@@ -109,7 +109,7 @@ impl Agent {
 }
 
 /// It has arrived at that member.
-fn hand_over(sim: &Sim, to: usize, beat: Heartbeat) {
+fn deliver(sim: &Sim, to: usize, beat: Heartbeat) {
     let peer = sim.world().machines[to].supervisor.clone();
     let Some(peer) = peer.filter(|peer| sim.exec.is_alive(peer.pid)) else { return };
     let listener = Agent { sim: sim.clone(), shared: peer.shared };
