@@ -1,7 +1,7 @@
 # make demo           a cluster of three on loopback, to play with; make demo ARGS=--tour runs a scripted one
 # make test           everything that is tested, after setting up what the tests need
 # make lint           format, clippy and documentation, as CI runs them
-# make chaos          faults on real processes, as root: MINUTES=10 MODE=async|quorum|on PEER=patroni ARGS=--help
+# make chaos          faults on real processes, as root: MINUTES=10 MODE=async|quorum|quorum-lease|on PEER=patroni ARGS=--help
 # make simulate       the real decisions in a simulated world: SEEDS=0..20000 ARGS=--help
 # make bench          recovery times, ours and Patroni's, as root: ROUNDS=10 ARGS=--help
 # make deb            a Debian package of this machine's release: target/debian/matriarch_VERSION_ARCHITECTURE.deb

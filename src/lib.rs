@@ -56,9 +56,9 @@
 //!   the supervisor; while the guard itself is frozen the kernel kills PostgreSQL. No PostgreSQL becomes a
 //!   primary before the guard has acknowledged that it is armed ([`core::guard`], driven by [`fence`]; the order of the
 //!   steps is in [`core::job`]).
-//! * **A leader may be replaced before its lease ends,** with `failover: recruit`: when so many synchronous standbys
-//!   have left it that nothing more can be acknowledged there (`decide::recruit`). Until its own deadline it may then
-//!   live beside its successor.
+//! * **A leader may be replaced before its lease ends,** unless `failover: lease` is set: when so many synchronous
+//!   standbys have left it that nothing more can be acknowledged there (`decide::recruit`). Until its own deadline it
+//!   may then live beside its successor.
 //! * **A released key stays released.** After a hand-over of unknown outcome, no PostgreSQL is promoted here until this
 //!   member has obtained the key in a new term.
 

@@ -157,7 +157,7 @@ async fn run_inside(arguments: &Arguments, folder: &Path) -> Result<bool> {
     let plan = Plan {
         system: system.clone(),
         members: usize::from(arguments.members),
-        mode: if arguments.false_alarms { Mode::Recruit } else { arguments.mode },
+        mode: if arguments.false_alarms { Mode::Quorum } else { arguments.mode },
         program: arguments.program.clone(),
         in_memory: !arguments.disk,
     };

@@ -214,8 +214,9 @@ impl Cycle {
             if let Some(keeper) = &self.keeper {
                 keeper.set_ttl(settings.ttl);
             }
-            self.probe.configure(settings);
         }
+        let voters = cluster.and_then(ClusterView::sync_record).map(|record| &record.voters);
+        self.probe.configure(self.dynamic.settings(), voters.is_some_and(|voters| !voters.is_empty()));
         let listen = self.tools.postgres.listen();
         if news || self.dynamic.listen.as_ref() != Some(&listen) {
             self.dynamic.introduce(self.core.me_mut(), listen);

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
-use crate::etcd::Etcd;
+use crate::etcd::{Etcd, EtcdError};
 use crate::model::JournalRecord;
 use crate::os::durable;
 
@@ -54,8 +54,16 @@ impl JournalKeeper {
         let file = recall(&path, etcd.keys().base());
         // They are written first, and counted like those of this incarnation.
         let handed_over = file.records.iter().filter(|saved| !saved.in_etcd).count();
-        let writer =
-            JournalWriter { etcd: etcd.clone(), path, file, arriving, done, saving: None, dirty: false };
+        let writer = JournalWriter {
+            etcd: etcd.clone(),
+            path,
+            file,
+            arriving,
+            done,
+            saving: None,
+            dirty: false,
+            is_refused: false,
+        };
         tokio::spawn(writer.run());
         JournalKeeper { records, kept, handed_over }
     }
@@ -102,6 +110,8 @@ struct JournalWriter {
     saving: Option<JoinHandle<std::io::Result<()>>>,
     /// The file lacks something.
     dirty: bool,
+    /// Etcd does not allow it, as the log says once.
+    is_refused: bool,
 }
 
 impl JournalWriter {
@@ -121,6 +131,11 @@ impl JournalWriter {
                         continue;
                     }
                     Err(error) => {
+                        if let EtcdError::Authentication(_) = error
+                            && !std::mem::replace(&mut self.is_refused, true)
+                        {
+                            tracing::warn!(%error, "etcd lets me write no journal; its keys begin with journal/");
+                        }
                         tracing::debug!(%error, "a record of the journal was not written to etcd");
                         let now = pause;
                         pause = (pause * 2).min(AGAIN_AFTER.1);

@@ -9,7 +9,7 @@ use tokio::sync::watch;
 use super::Status;
 use crate::core::heartbeat::HeartbeatWatch;
 use crate::model::{
-    HearingFacts, Heartbeat, LeaderHearing, LeaseFacts, LivenessFacts, Moment, Settings, SqlFacts,
+    HearingFacts, Heartbeat, LeaderHearing, LeaseFacts, LivenessFacts, Moment, Settings, SqlFacts, Term,
 };
 use crate::os::clock;
 use crate::peer::PeerSessions;
@@ -28,8 +28,24 @@ pub struct PeerChannel {
 #[derive(Debug, Default)]
 struct Hearers {
     open: usize,
-    /// There were some, and there are none.
-    lost: bool,
+    /// There were some in this term of mine, and there are none.
+    lost_in: Option<Term>,
+}
+
+impl Hearers {
+    fn begin(&mut self) {
+        *self = Hearers { open: self.open + 1, lost_in: None };
+    }
+
+    /// While I lead in this term, if I do.
+    fn end(&mut self, term: Option<Term>) {
+        self.open -= 1;
+        self.lost_in = term.filter(|_| self.open == 0);
+    }
+
+    fn are_lost(&self, term: Option<Term>) -> bool {
+        term.is_some() && self.lost_in == term
+    }
 }
 
 /// One open stream of heartbeats.
@@ -38,11 +54,7 @@ pub struct Hearer(Arc<PeerChannel>);
 
 impl Drop for Hearer {
     fn drop(&mut self) {
-        let count = |hearers: &mut Hearers| {
-            hearers.open -= 1;
-            hearers.lost = hearers.open == 0;
-        };
-        self.0.tell(count, clock::now());
+        self.0.tell(Hearers::end, clock::now());
     }
 }
 
@@ -122,22 +134,23 @@ impl PeerChannel {
             let next = now + HeartbeatWatch::POLL_EVERY;
             watch.next_check().map_or(next, |check| check.min(next))
         };
-        self.tell(|_| {}, now);
+        self.tell(|_, _| {}, now);
         next
     }
 
     /// A member begins to listen. It does until what this returns is dropped.
     pub fn hearer(self: &Arc<PeerChannel>) -> Hearer {
-        self.tell(|hearers| *hearers = Hearers { open: hearers.open + 1, lost: false }, clock::now());
+        self.tell(|hearers, _| hearers.begin(), clock::now());
         Hearer(self.clone())
     }
 
     /// Several threads do this, one after the other.
-    fn tell(&self, count: impl FnOnce(&mut Hearers), now: Moment) {
+    fn tell(&self, count: impl FnOnce(&mut Hearers, Option<Term>), now: Moment) {
         let mut hearers = self.hearers.lock().unwrap_or_else(PoisonError::into_inner);
-        count(&mut hearers);
+        let term = self.leading.get().and_then(|proofs| proofs.lease.borrow().leading_at(now));
+        count(&mut hearers, term);
         let hearing = match self.watch().hearing(now) {
-            LeaderHearing::Unknown if hearers.lost => LeaderHearing::Unheard,
+            LeaderHearing::Unknown if hearers.are_lost(term) => LeaderHearing::Unheard,
             heard => heard,
         };
         self.hearing.send_if_modified(|shown| {
@@ -189,18 +202,21 @@ mod tests {
     }
 
     #[test]
-    fn a_leader_is_unheard_when_the_last_of_its_hearers_is_lost() {
-        let channel = Arc::new(PeerChannel::new("herd", "m1"));
-        let hearing = channel.hearing();
-        let first = channel.hearer();
-        assert_eq!(*hearing.borrow(), LeaderHearing::Unknown);
-        let second = channel.hearer();
-        drop(first);
-        assert_eq!(*hearing.borrow(), LeaderHearing::Unknown);
-        drop(second);
-        assert_eq!(*hearing.borrow(), LeaderHearing::Unheard);
-        let _again = channel.hearer();
-        assert_eq!(*hearing.borrow(), LeaderHearing::Unknown);
+    fn a_leader_is_unheard_when_the_last_of_its_hearers_is_lost_in_its_term() {
+        let term = Some(Term(5));
+        let mut hearers = Hearers::default();
+        assert!(!hearers.are_lost(term) && !hearers.are_lost(None), "nobody has listened");
+        hearers.begin();
+        hearers.begin();
+        hearers.end(term);
+        assert!(!hearers.are_lost(term));
+        hearers.end(term);
+        assert!(hearers.are_lost(term));
+        assert!(!hearers.are_lost(Some(Term(6))) && !hearers.are_lost(None));
+        hearers.begin();
+        assert!(!hearers.are_lost(term));
+        hearers.end(None);
+        assert!(!hearers.are_lost(term) && !hearers.are_lost(None), "I did not lead");
     }
 
     #[test]

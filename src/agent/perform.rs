@@ -17,11 +17,11 @@ use crate::core::member::{Levels, MemberEffect, MemberEvent};
 use crate::etcd::Etcd;
 use crate::model::{
     Action, ExitBecause, Finished, FollowTarget, Job, JobKind, LeaderBranch, LeaderSlotsQuestion, LeaseId,
-    LogicalSlotChanges, MemberName, MemberRecord, Outcome, SyncOwner,
+    LogicalSlotChanges, MemberName, MemberRecord, Outcome, Process, SyncOwner,
 };
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
-use crate::postgres::{Error, LeaderHistory};
+use crate::postgres::{Error, LeaderHistory, Postgres};
 
 /// How long the leader's Postgres may take to tell its history.
 const HISTORY_WITHIN: Duration = Duration::from_secs(3);
@@ -212,8 +212,11 @@ impl Cycle {
         let (postgres, reports) = (self.tools.postgres.clone(), self.tools.reports.clone());
         postgres.set_client_lockout(closed);
         self.tools.statements.run("client lockout", async move {
-            if !tried("client lockout", postgres.write_client_lockout()).await && !closed {
-                report_later(reports, MemberEvent::ClientsNotLetIn);
+            match tried("client lockout", postgres.write_client_lockout()).await {
+                true => {}
+                // A start writes them. A server that runs lets clients in as before.
+                false if closed => postgres.set_client_lockout(!is_up(&postgres)),
+                false => report_later(reports, MemberEvent::ClientsNotLetIn),
             }
         });
     }
@@ -326,4 +329,8 @@ async fn publish_member(
             }
         }
     }
+}
+
+fn is_up(postgres: &Postgres) -> bool {
+    matches!(*postgres.process().borrow(), Process::Up { .. })
 }

@@ -266,7 +266,7 @@ pub(super) fn keep_lease(
     let on_confirmed = Box::new(move |facts: &LeaseFacts| fencing.renewed(facts));
     let on_moving = Box::new(move |facts: &LeaseFacts| moving.holds(facts));
     let probe = postgres.probe().map_err(AgentError::Postgres)?;
-    probe.configure(&Settings { ttl, ..Settings::default() });
+    probe.configure(&Settings { ttl, ..Settings::default() }, false);
     let proofs = probe.clone();
     // Only the two threads are involved: a loop that hangs cannot extend the lease of a dead Postgres.
     let withheld = Box::new(move || proofs.withheld());

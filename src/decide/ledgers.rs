@@ -182,6 +182,8 @@ pub struct RecruitLedger {
     pub not_before: Option<Moment>,
     /// I lead, and no member listens.
     pub seclusion: Option<Seclusion>,
+    /// For that, and nothing else, clients were locked out.
+    pub locked_out: Option<Seclusion>,
 }
 
 /// No member listens to a leader. Whoever replaces it has cut it off from etcd and the synchronous standbys, too.

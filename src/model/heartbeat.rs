@@ -60,8 +60,8 @@ pub struct HearingFacts {
 #[serde(rename_all = "lowercase")]
 pub enum FailoverBy {
     /// When its lease has ended.
-    #[default]
     Lease,
     /// Before that, where enough synchronous standbys have promised to receive nothing more from it.
+    #[default]
     Recruit,
 }

@@ -39,10 +39,11 @@ pub struct LivenessTiming {
 }
 
 impl LivenessTiming {
-    /// The spans that the settings demand.
-    pub fn of(settings: &Settings) -> LivenessTiming {
+    /// The spans that the settings demand, where standbys are synchronous or none is.
+    pub fn of(settings: &Settings, has_voters: bool) -> LivenessTiming {
         let recruits = settings.failover == FailoverBy::Recruit && settings.sync.mode != SyncMode::Off;
-        LivenessTiming { ttl: settings.ttl, suspect_after: recruits.then_some(settings.suspect_after) }
+        let suspect_after = (recruits && has_voters).then_some(settings.suspect_after);
+        LivenessTiming { ttl: settings.ttl, suspect_after }
     }
 
     /// The interval between probes: a quarter of [`Self::dead_after`], within bounds that limit the cost of probing.
@@ -121,9 +122,9 @@ impl Liveness {
         }
     }
 
-    /// Takes over new settings.
-    pub fn configure(&mut self, settings: &Settings) {
-        self.timing = LivenessTiming::of(settings);
+    /// Takes over new settings. `has_voters`: the key `sync` names standbys that could replace the leader.
+    pub fn configure(&mut self, settings: &Settings, has_voters: bool) {
+        self.timing = LivenessTiming::of(settings, has_voters);
         self.paused = settings.pause;
     }
 

@@ -71,6 +71,14 @@ impl ServerConfiguration {
         self.state().sync_owner = owner;
     }
 
+    /// The value in the file stays. Nothing that PostgreSQL shows would tell that it is not the operator's.
+    pub(super) fn sync_names_not_written(&self) {
+        let owner = &mut self.state().sync_owner;
+        if *owner == SyncOwner::Operator {
+            *owner = SyncOwner::Undecided;
+        }
+    }
+
     /// Whether clients are kept out; `read` says it before anything was decided.
     pub(super) fn are_clients_locked_out(&self, read: impl FnOnce(&Parameters) -> bool) -> bool {
         let mut state = self.state();

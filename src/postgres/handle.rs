@@ -321,7 +321,8 @@ impl Postgres {
 
     /// Puts `synchronous_standby_names` in force.
     pub async fn write_sync_names(&self) -> Result<(), Error> {
-        running::write_sync_names(&self.inner)
+        let unwritten = |_: &Error| self.inner.configuration.sync_names_not_written();
+        running::write_sync_names(&self.inner).inspect_err(unwritten)
     }
 
     /// True while clients are kept out.

@@ -74,9 +74,9 @@ impl Probe {
         self.inner.liveness().withheld(clock::now())
     }
 
-    /// The settings in force.
-    pub fn configure(&self, settings: &Settings) {
-        self.inner.liveness().configure(settings);
+    /// The settings in force, and whether the key `sync` names standbys that could replace the leader.
+    pub fn configure(&self, settings: &Settings, has_voters: bool) {
+        self.inner.liveness().configure(settings, has_voters);
     }
 
     /// The loop runs, and takes its next step at `due` at the latest.

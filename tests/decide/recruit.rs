@@ -1,6 +1,7 @@
 //! Recruiting: a leader that no member hears is replaced before its lease ends.
 
 mod seclusion;
+mod two_members;
 
 use std::time::Duration;
 

@@ -9,6 +9,7 @@ use serde_json::json;
 use super::world::{World, down, name, primary, standby, up};
 
 mod candidates;
+mod names;
 
 /// The content of the key while no other member has written it.
 const REVISION: i64 = 77;

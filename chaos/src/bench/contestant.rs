@@ -13,8 +13,8 @@ pub(crate) enum Contestant {
     Matriarch,
     /// Ours, commits wait for a quorum.
     MatriarchQuorum,
-    /// Ours, commits wait for a quorum, and a dead leader is replaced before its lease ends.
-    MatriarchRecruit,
+    /// Ours, commits wait for a quorum, and only the lease replaces a leader.
+    MatriarchLease,
     /// The peer as it comes, asynchronous.
     Patroni,
     /// The peer as it comes, commits wait for a quorum.
@@ -32,7 +32,7 @@ impl Contestant {
     /// The system under test.
     pub(crate) fn system(self, ttl: u64) -> System {
         match self {
-            Contestant::Matriarch | Contestant::MatriarchQuorum | Contestant::MatriarchRecruit => {
+            Contestant::Matriarch | Contestant::MatriarchQuorum | Contestant::MatriarchLease => {
                 System::Matriarch { ttl }
             }
             Contestant::Patroni | Contestant::PatroniQuorum => System::PATRONI,
@@ -45,7 +45,7 @@ impl Contestant {
         match self {
             Contestant::Matriarch | Contestant::Patroni | Contestant::PatroniFast => Mode::Async,
             Contestant::MatriarchQuorum | Contestant::PatroniQuorum => Mode::Quorum,
-            Contestant::MatriarchRecruit => Mode::Recruit,
+            Contestant::MatriarchLease => Mode::QuorumLease,
         }
     }
 
@@ -54,9 +54,9 @@ impl Contestant {
         let mode = match self.mode() {
             Mode::Async => "async",
             Mode::Quorum => "quorum",
-            Mode::Recruit => "quorum, recruiting",
+            Mode::QuorumLease => "quorum, by the lease",
             Mode::On => "synchronous",
-            Mode::OnRecruit => "synchronous, recruiting",
+            Mode::OnLease => "synchronous, by the lease",
         };
         format!("{}, {mode}", self.system(ttl).name())
     }

@@ -80,6 +80,8 @@ pub(crate) struct Results {
 pub(crate) struct Summary {
     /// In seconds.
     pub(crate) outage_median: f64,
+    /// In seconds; `None`: too few were measured to say so.
+    pub(crate) outage_p99: Option<f64>,
     /// In seconds.
     pub(crate) outage_worst: f64,
     /// The worst of them.
@@ -159,6 +161,7 @@ impl Figures {
         let never = samples.iter().filter(|sample| sample.never).count();
         Some(Summary {
             outage_median: (outages[(outages.len() - 1) / 2] + outages[outages.len() / 2]) / 2.0,
+            outage_p99: (100 <= outages.len()).then(|| outages[(outages.len() * 99).div_ceil(100) - 1]),
             outage_worst: outages.last().copied().unwrap_or_default(),
             lost: samples.iter().map(|sample| sample.lost).max().unwrap_or_default(),
             overlap: samples.iter().map(|sample| sample.overlap_s).fold(0.0, f64::max),
@@ -185,5 +188,18 @@ mod tests {
         let summary = figures.summary(Case::Partition).expect("it was measured");
         assert_eq!((summary.outage_median, summary.outage_worst, summary.lost), (2.5, 4.0, 7));
         assert_eq!((summary.overlap, summary.never, summary.not_healed), (0.5, false, 1));
+        assert_eq!(summary.outage_p99, None);
+    }
+
+    #[test]
+    fn ninety_nine_of_a_hundred_are_no_longer_than_the_p99() {
+        let mut results = Results::new(Machine::default(), 100);
+        for round in 1..=100_u8 {
+            let (case, outage_s) = (Case::KillMember, f64::from(round));
+            let sample = Sample { case, outage_s, lost: 0, overlap_s: 0.0, never: false, healed: true };
+            results.of(Contestant::Matriarch).add(Figure::Sample(sample));
+        }
+        let summary = results.of(Contestant::Matriarch).summary(Case::KillMember).expect("it was measured");
+        assert_eq!(summary.outage_p99, Some(99.0));
     }
 }

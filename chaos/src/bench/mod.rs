@@ -44,7 +44,7 @@ pub(crate) struct Arguments {
         long,
         value_enum,
         value_delimiter = ',',
-        default_value = "matriarch,matriarch-quorum,matriarch-recruit,patroni"
+        default_value = "matriarch,matriarch-quorum,matriarch-lease,patroni"
     )]
     contestants: Vec<Contestant>,
     /// Only these faults; all otherwise.

@@ -45,6 +45,9 @@ pub(super) fn summary(summary: &Summary) -> String {
     } else {
         format!("{:.1} s", summary.outage_median)
     };
+    if let Some(p99) = summary.outage_p99 {
+        let _ = write!(text, " (p99 {p99:.1} s)");
+    }
     if summary.lost > 0 {
         let _ = write!(text, ", {} lost", summary.lost);
     }

@@ -170,8 +170,8 @@ impl Rig {
         }
         let wanted = match self.plan.mode {
             Mode::Async => 0,
-            Mode::On | Mode::OnRecruit => 1,
-            Mode::Quorum | Mode::Recruit => wanted,
+            Mode::On | Mode::OnLease => 1,
+            Mode::Quorum | Mode::QuorumLease => wanted,
         };
         if synchronous < wanted {
             bail!("{synchronous} of {wanted} standbys are synchronous");

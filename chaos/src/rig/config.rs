@@ -19,18 +19,18 @@ pub(crate) enum Mode {
     Async,
     /// For any of a quorum.
     Quorum,
-    /// For any of a quorum, and a dead leader is replaced before its lease ends.
-    Recruit,
+    /// For any of a quorum, and only the lease replaces a leader.
+    QuorumLease,
     /// For a named standby.
     On,
-    /// For a named standby, and a dead leader is replaced before its lease ends.
-    OnRecruit,
+    /// For a named standby, and only the lease replaces a leader.
+    OnLease,
 }
 
 impl Mode {
     /// Whether a leader can be replaced before its lease ends.
     pub(crate) fn recruits(self) -> bool {
-        matches!(self, Mode::Recruit | Mode::OnRecruit)
+        matches!(self, Mode::Quorum | Mode::On)
     }
 }
 
@@ -208,11 +208,11 @@ fn dynamic(system: &System, mode: Mode) -> Value {
     let mut dynamic = system.timing();
     match mode {
         Mode::Async => {}
-        Mode::Quorum | Mode::Recruit => dynamic["synchronous_mode"] = json!("quorum"),
-        Mode::On | Mode::OnRecruit => dynamic["synchronous_mode"] = json!(true),
+        Mode::Quorum | Mode::QuorumLease => dynamic["synchronous_mode"] = json!("quorum"),
+        Mode::On | Mode::OnLease => dynamic["synchronous_mode"] = json!(true),
     }
-    if mode.recruits() {
-        dynamic["failover"] = json!("recruit");
+    if matches!(mode, Mode::QuorumLease | Mode::OnLease) {
+        dynamic["failover"] = json!("lease");
     }
     dynamic["postgresql"] = json!({
         "use_pg_rewind": true,

@@ -126,8 +126,8 @@ fn begin(sim: &Sim, seed: u64) -> At {
     let Options { members, clients, secrets_change, settings, .. } = {
         let mut world = sim.world();
         world.options.settings.failsafe_mode = failsafe.permille(500);
-        if world.options.settings.sync.mode != SyncMode::Off && recruit.permille(400) {
-            world.options.settings.failover = FailoverBy::Recruit;
+        if world.options.settings.sync.mode == SyncMode::Off || !recruit.permille(400) {
+            world.options.settings.failover = FailoverBy::Lease;
         }
         world.options.secrets_change = secrets.permille(300);
         world.options.made_by_another = secrets.permille(100);

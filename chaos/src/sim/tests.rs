@@ -74,7 +74,6 @@ fn a_guard_that_forgets_its_order_or_goes_too_early_is_seen() {
 #[test]
 fn a_leader_that_is_replaced_without_enough_promises_is_seen() {
     is_caught(Mutation::SuspicionPromises, "deposed", 5688);
-    is_caught(Mutation::DeposeOverOldSync, "deposed", 238);
     is_caught(Mutation::DeposeWithdrawn, "leased", 232);
 }
 

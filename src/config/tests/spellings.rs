@@ -346,10 +346,10 @@ fn how_a_dead_leader_is_replaced() {
     let local = load(WHOLE, &[]).0;
     let settings = |text: &str| effective(&local, Some(text), 15).map(|effective| effective.settings);
     let read = |text: &str| settings(text).map(|it| (it.failover, it.suspect_after.as_millis())).expect(text);
-    assert_eq!(read("{}"), (FailoverBy::Lease, 600));
+    assert_eq!(read("{}"), (FailoverBy::Recruit, 600));
     assert_eq!(read(r#"{"failover": "recruit", "suspect_after": 1.5}"#), (FailoverBy::Recruit, 1_500));
     assert_eq!(read(r#"{"failover": "lease", "suspect_after": "10ms"}"#), (FailoverBy::Lease, 300));
-    assert_eq!(read(r#"{"suspect_after": 60}"#), (FailoverBy::Lease, 2_000));
+    assert_eq!(read(r#"{"suspect_after": 60}"#), (FailoverBy::Recruit, 2_000));
     for text in [r#"{"failover": "recruits"}"#, r#"{"failover": true}"#] {
         let fault = settings(text).expect_err(text).to_string();
         assert!(fault.contains("failover") && fault.contains("write lease or recruit"), "{fault}");

@@ -159,6 +159,10 @@ impl Journal {
             | Leadership::Unconfirmed
             | Leadership::Unknown => {}
         }
+        let failed = |it: &Finished| {
+            it.job == JobKind::TakeLeadership && !matches!(it.outcome, Outcome::Done | Outcome::Unknown(_))
+        };
+        self.taking.take_if(|_| note.seen.finished.iter().any(failed));
         let takes = note.jobs().find_map(|job| match job {
             Job::TakeLeadership { by } => Some(by.deposes),
             _ => None,

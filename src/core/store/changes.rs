@@ -42,8 +42,10 @@ impl Keys {
             Some(Deposal { term, attempt }) => {
                 when.push(Compare::Revision(leader.clone(), term.0));
                 when.push(Compare::Revision(recruit, attempt));
-                // An operator has not asked for anything since.
-                when.push(Compare::NotWrittenAfter(self.path("failover"), attempt));
+                // An operator has not asked for anything since, nor for a pause.
+                let asked =
+                    ["failover", "config"].map(|key| Compare::NotWrittenAfter(self.path(key), attempt));
+                when.extend(asked);
             }
         }
         Txn { when, then, path: leader, evidence: Evidence::OnLease(lease) }

@@ -58,7 +58,7 @@ impl Keys {
 
     /// The path of a key by its short name, such as `leader`.
     pub fn path(&self, name: &str) -> String {
-        format!("{}{name}", self.base)
+        [self.base.as_str(), name].concat()
     }
 
     /// The path of a member's key.

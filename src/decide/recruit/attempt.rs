@@ -84,10 +84,14 @@ fn is_unheard(tick: &Tick<'_>, leader: &LeaderKey, record: &SyncRecord) -> bool 
         let said = answered(name).filter(|answer| answer.reachable).map(|answer| answer.suspicion);
         said == Some(Suspicion::Suspects(leader.term))
     };
-    let mut others = tick.others().map(|(name, _)| name).filter(|name| **name != leader.name).peekable();
-    let is_alone = others.peek().is_none();
+    let mut others = tick.others().map(|(name, _)| name).filter(|name| **name != leader.name);
     let voters = other_voters(tick, record).filter(suspects).count();
-    record.quorum <= voters && (is_alone || others.any(|name| suspects(&name)))
+    record.quorum <= voters && (is_alone(tick, leader) || others.any(|name| suspects(&name)))
+}
+
+/// Whether nobody else can say which of us two is cut off.
+fn is_alone(tick: &Tick<'_>, leader: &LeaderKey) -> bool {
+    !super::has_witness(tick, [&tick.seen.me.name, &leader.name])
 }
 
 /// Whether a member says so that hears the leader, or that is the leader.
@@ -135,11 +139,21 @@ pub(super) fn gather(
         return super::withdraw(tick, leader, promise.attempt);
     }
     let enough = sql.is_detached && sql.is_exact() && has_enough(tick, leader, sql, promise.attempt);
-    if !enough || !tick.has_lease() || !may_take(tick) {
+    if !enough || may_object(tick, leader) || !tick.has_lease() || !may_take(tick) {
         return Reason::Recruit(RecruitReason::Gathers { leader: name });
     }
     let deposes = Deposal { term: leader.term, attempt: promise.attempt };
     take::depose(tick, deposes, Reason::Recruit(RecruitReason::Deposes { leader: name }))
+}
+
+/// A leader that etcd reaches withdraws the attempt of the only other member, and has the time for it.
+fn may_object(tick: &mut Tick<'_>, leader: &LeaderKey) -> bool {
+    let until = tick.memory.recruit.promised_at.unwrap_or(tick.now) + ANSWERS_WITHIN;
+    let waits = is_alone(tick, leader) && tick.now < until;
+    if waits {
+        tick.wake_at(until, WaitingOn::Leader);
+    }
+    waits
 }
 
 /// Whether I and the standbys that have promised include one with every acknowledged commit, and none of them is ahead

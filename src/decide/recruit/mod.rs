@@ -21,13 +21,12 @@ mod suspicion;
 
 use std::time::Duration;
 
-pub(super) use self::seclusion::on_leader;
 pub(super) use self::suspicion::observe;
 use super::tick::Tick;
 use super::{attach, peers};
 use crate::model::{
-    Action, FailoverBy, LeaderHearing, LeaderKey, Reason, RecruitKey, RecruitPromise, RecruitReason,
-    RecruitWrite, SqlFacts, SyncRecord, WaitingOn,
+    Action, FailoverBy, LeaderHearing, LeaderKey, MemberName, Reason, RecruitKey, RecruitPromise,
+    RecruitReason, RecruitWrite, SqlFacts, SyncRecord, WaitingOn,
 };
 
 /// An attempt that lasts longer is withdrawn by any member that has promised, because its candidate may be frozen.
@@ -53,6 +52,27 @@ pub(super) fn under_leader(tick: &mut Tick<'_>, leader: &LeaderKey, sql: &SqlFac
         Some(_) => None,
         None => attempt::begin(tick, leader, record, sql),
     }
+}
+
+/// I lead, and my Postgres serves. `Some`: clients are locked out.
+pub(super) fn on_leader(tick: &mut Tick<'_>, sql: &SqlFacts) -> Option<Reason> {
+    object(tick);
+    seclusion::watch(tick, sql)
+}
+
+/// Withdraws an attempt that no third member has witnessed: it may be its candidate that is cut off, and etcd reaches
+/// me.
+fn object(tick: &mut Tick<'_>) {
+    let key = tick.cluster().and_then(|cluster| attempt_of(tick, cluster.leader.as_ref()?));
+    let alone = key.filter(|key| !has_witness(tick, [&tick.seen.me.name, &key.candidate]));
+    if let Some(attempt) = alone.map(|key| key.attempt) {
+        write(tick, RecruitWrite::Withdraw { attempt });
+    }
+}
+
+/// Whether there is a member besides leader and candidate.
+fn has_witness(tick: &Tick<'_>, besides: [&MemberName; 2]) -> bool {
+    tick.others().any(|(name, _)| !besides.contains(&name))
 }
 
 /// Whether members recruit here, and this one can take part.

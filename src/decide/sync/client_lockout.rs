@@ -9,6 +9,7 @@ use crate::model::{
 /// Before the start of a primary that did not stop cleanly, while standbys are promised to have all that it
 /// acknowledged.
 pub(in crate::decide) fn lock_clients_out(tick: &mut Tick<'_>, control: &ControlFile) {
+    tick.memory.recruit.locked_out = None;
     if is_unclean(control) && is_promised(tick) {
         refuse_clients(tick);
     }
@@ -18,6 +19,7 @@ pub(in crate::decide) fn lock_clients_out(tick: &mut Tick<'_>, control: &Control
 /// accepts connections before its checkpointer has read them, and until then no commit waits. ("Fix
 /// sync_standbys_defined race on startup", pgsql-hackers, April 2025)
 pub(in crate::decide) fn lock_clients_out_until_named(tick: &mut Tick<'_>, control: &ControlFile) {
+    tick.memory.recruit.locked_out = None;
     let named = match &tick.seen.postgres.sync_owner {
         SyncOwner::Supervisor(names) => 0 < SyncNames::parse(names).0.count,
         SyncOwner::Operator | SyncOwner::Undecided => false,

@@ -121,7 +121,8 @@ fn send(tick: &mut Tick<'_>, term: Term, record: Option<SyncRecord>) {
 /// Sets the names in Postgres, again if Postgres does not show them.
 pub(super) fn name(tick: &mut Tick<'_>, names: Option<String>) {
     let said = names.clone().map_or(SyncOwner::Operator, SyncOwner::Supervisor);
-    let again = tick.seen.postgres.sync_owner == said;
+    // A write that failed leaves it undecided.
+    let again = [said, SyncOwner::Undecided].contains(&tick.seen.postgres.sync_owner);
     if !again || tick.memory.sync.named_at.is_none_or(|at| at + AGAIN_AFTER <= tick.now) {
         tick.memory.sync.named_at = Some(tick.now);
         tick.act(Action::SetSyncNames(names));

@@ -75,9 +75,9 @@ fn a_stopped_process_is_dead_only_when_it_stays_stopped() {
 }
 
 /// The verdicts about a Postgres all of whose processes are stopped, before and at `millis`.
-fn stopped_whole(settings: &Settings, millis: u64) -> (LivenessVerdict, LivenessVerdict) {
+fn stopped_whole(settings: &Settings, has_voters: bool, millis: u64) -> (LivenessVerdict, LivenessVerdict) {
     let mut liveness = watched();
-    liveness.configure(settings);
+    liveness.configure(settings, has_voters);
     run(&mut liveness, 0, 900);
     for proof in [Proof::Connection, Proof::Write] {
         liveness.proved(PID, proof, at(1100));
@@ -94,12 +94,12 @@ fn stopped_whole(settings: &Settings, millis: u64) -> (LivenessVerdict, Liveness
 fn one_that_is_stopped_whole_dies_sooner_where_members_do_not_wait_for_the_lease() {
     let died =
         |millis: u64| LivenessVerdict::Dead(Death::StoppedWhole { within: Duration::from_millis(millis) });
-    let recruits = Settings { failover: FailoverBy::Recruit, ..Settings::default() };
     let sync = SyncSettings { mode: SyncMode::Quorum, ..SyncSettings::default() };
-    let both = Settings { sync: sync.clone(), ..recruits.clone() };
-    assert_eq!(stopped_whole(&both, 1700), (LivenessVerdict::Alive, died(600)));
-    for settings in [Settings { sync, ..Settings::default() }, recruits] {
-        let (before, at_last) = stopped_whole(&settings, 6100);
+    let recruits = Settings { sync, ..Settings::default() };
+    let by_lease = Settings { failover: FailoverBy::Lease, ..recruits.clone() };
+    assert_eq!(stopped_whole(&recruits, true, 1700), (LivenessVerdict::Alive, died(600)));
+    for (settings, has_voters) in [(by_lease, true), (Settings::default(), true), (recruits, false)] {
+        let (before, at_last) = stopped_whole(&settings, has_voters, 6100);
         assert!(matches!(before, LivenessVerdict::Doubtful { .. }), "{before:?}");
         assert_eq!(at_last, died(5000));
     }
@@ -129,7 +129,7 @@ fn an_excuse_delays_death_and_suspension_or_pause_keep_the_lease() {
     liveness.suspend_liveness_check(at(26_000));
     assert_eq!(liveness.withheld(at(25_999)), None);
     assert!(liveness.withheld(at(26_000)).is_some());
-    liveness.configure(&Settings { pause: true, ..Settings::default() });
+    liveness.configure(&Settings { pause: true, ..Settings::default() }, true);
     assert_eq!(liveness.withheld(at(26_000)), None);
 }
 

@@ -3,8 +3,8 @@
 use std::time::Duration;
 
 use matriarch::model::{
-    Action, FailoverBy, LeaderHearing, Lsn, Reason, RecruitReason, SyncKey, SyncMode, SyncReason, SyncRecord,
-    SyncState, Walsender,
+    Action, FailoverBy, LeaderHearing, Lsn, MemberRecord, Reason, RecruitReason, SyncKey, SyncMode,
+    SyncReason, SyncRecord, SyncState, Walsender,
 };
 
 use super::super::world::{World, name, primary, up};
@@ -23,6 +23,8 @@ fn unheard() -> World {
     world.seen.settings.sync.mode = SyncMode::Quorum;
     let record = SyncRecord { leader: Some(name("a")), quorum: 1, voters: [name("b"), name("c")].into() };
     world.cluster().sync = Some(SyncKey { record, mod_revision: SYNC });
+    let heartbeats = vec![MemberRecord::HEARTBEATS.to_owned()];
+    world.cluster().members.values_mut().for_each(|key| key.record.capabilities = heartbeats.clone());
     world.i_lead().postgres(up(primary(2000)));
     let sync = &mut world.seen.postgres.sql.as_mut().expect("it answers").sync;
     sync.names = "ANY 1 (b,c)".to_owned();
@@ -35,6 +37,15 @@ fn unheard() -> World {
 
 fn walsenders(world: &mut World) -> &mut Vec<Walsender> {
     &mut world.seen.postgres.sql.as_mut().expect("it answers").sync.walsenders
+}
+
+/// Clients are locked out because nothing reaches me.
+fn secluded() -> World {
+    let mut world = unheard();
+    world.tick();
+    assert!(refuses(&mut world));
+    world.seen.postgres.clients_locked_out = true;
+    world
 }
 
 /// Time passes, and etcd renews no lease.
@@ -65,15 +76,38 @@ fn a_leader_that_nothing_reaches_lets_no_clients_in() {
         Reason::Recruit(RecruitReason::CutOff),
         "as long as that lasts"
     );
+}
+
+/// Once etcd says that I still lead, nobody has led meanwhile, and nothing was recovered: a strict mode whose standbys
+/// are away refuses no reads for it.
+#[test]
+fn clients_are_let_in_again_when_etcd_renews_the_lease() {
+    let lets_in = |world: &mut World| {
+        let decision = world.tick();
+        decision.actions.contains(&Action::SetClientLockout { closed: false })
+    };
+    let mut world = secluded();
+    world.seen.settings.sync.strict = true;
+    walsenders(&mut world).clear();
+    assert!(!lets_in(passes(&mut world, 100)));
+    assert!(lets_in(world.later(100)));
+
+    let mut world = secluded();
     world.seen.hearing = LeaderHearing::Unknown;
-    let decision = world.later(10).tick();
+    let decision = passes(&mut world, 10).tick();
     let is_usual = matches!(decision.because, Reason::Sync(SyncReason::ClientsLockedOut { .. }));
-    assert!(is_usual, "then as always, until the standbys have confirmed everything: {decision:?}");
+    assert!(is_usual, "a member listens, which says nothing of my lease: {decision:?}");
+
+    let mut world = unheard();
+    world.seen.postgres.clients_locked_out = true;
+    world.tick();
+    passes(&mut world, 1000).tick();
+    assert!(!lets_in(world.later(100)), "they were locked out for another reason");
 }
 
 #[test]
 fn a_leader_that_anything_reaches_lets_clients_in() {
-    let cases: [Case<World>; 7] = [
+    let cases: [Case<World>; 8] = [
         ("etcd renews", |world| {
             world.seen.lease.deadline = world.seen.lease.deadline.map(|at| at + Duration::from_millis(1));
         }),
@@ -85,6 +119,9 @@ fn a_leader_that_anything_reaches_lets_clients_in() {
             world.cluster().sync.as_mut().expect("it is there").record.voters.clear();
         }),
         ("no key", |world| world.cluster().sync = None),
+        ("standbys that do not recruit", |world| {
+            world.cluster().members.values_mut().for_each(|key| key.record.capabilities.clear());
+        }),
     ];
     for (what, change) in cases {
         let mut world = unheard();

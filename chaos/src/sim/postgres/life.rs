@@ -19,6 +19,8 @@ impl Machine {
         self.disk.flushed = self.disk.wal.append(record, CHECKPOINT_BYTES);
         self.disk.control = ControlState::InProduction;
         (server.phase, server.replayed) = (Phase::Primary, self.disk.flushed);
+        // It asks nobody any more: what comes later is another refusal.
+        self.refused = None;
         server.changed.give(exec);
         self.changed.give(exec);
     }

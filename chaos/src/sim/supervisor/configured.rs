@@ -16,11 +16,39 @@ use crate::sim::world::Options;
 /// What a supervisor goes by. Its file says nothing of synchronous replication.
 pub(crate) struct Configured {
     in_force: DynamicInForce,
+    /// The text in force as it was last read.
+    read: Option<(String, Values)>,
     /// The copy beside the data.
     file: LastWritten<String>,
     is_writing: bool,
     /// The parameters of PostgreSQL; the whole text stands for them.
     pub(super) applied: LastWritten<String>,
+}
+
+/// What the simulation reads of the dynamic configuration.
+#[derive(Clone, Debug)]
+struct Values {
+    ttl: Option<Duration>,
+    pause: bool,
+    failsafe_mode: bool,
+    failover: FailoverBy,
+    sync: SyncSettings,
+}
+
+impl Values {
+    fn of(text: &str) -> Values {
+        let config: Value = serde_json::from_str(text).unwrap_or_default();
+        Values {
+            ttl: config["ttl"].as_u64().map(Duration::from_secs),
+            pause: config["pause"] == true,
+            failsafe_mode: config["failsafe_mode"] == true,
+            failover: match config["failover"] == "lease" {
+                true => FailoverBy::Lease,
+                false => FailoverBy::Recruit,
+            },
+            sync: config::sync_settings(text),
+        }
+    }
 }
 
 impl Configured {
@@ -29,6 +57,7 @@ impl Configured {
         let text = config::mended(&saved.unwrap_or_default(), "{}").text;
         Configured {
             in_force: DynamicInForce::new(text),
+            read: None,
             file: LastWritten::default(),
             is_writing: false,
             applied: LastWritten::default(),
@@ -36,9 +65,14 @@ impl Configured {
     }
 
     /// How long its lease is to last; without a word of it as the file says.
-    pub(crate) fn ttl(&self, file: Duration) -> Duration {
-        let config: Value = serde_json::from_str(self.in_force.text()).unwrap_or_default();
-        config["ttl"].as_u64().map_or(file, Duration::from_secs)
+    pub(crate) fn ttl(&mut self, file: Duration) -> Duration {
+        self.values().ttl.unwrap_or(file)
+    }
+
+    fn values(&mut self) -> &Values {
+        let text = self.in_force.text();
+        let read = self.read.take_if(|(of, _)| of == text);
+        &self.read.insert(read.unwrap_or_else(|| (text.to_owned(), Values::of(text)))).1
     }
 
     /// The data directory is another than before.
@@ -60,14 +94,9 @@ impl Agent {
             let is_default = by_default && !read.warnings.is_empty();
             configured.in_force.take(if is_default { "{}".to_owned() } else { read.text });
         }
-        settings.ttl = configured.ttl(file_ttl);
-        settings.pause = pauses(configured.in_force.text().as_bytes());
-        settings.failsafe_mode = is_on(configured.in_force.text().as_bytes(), "failsafe_mode");
-        settings.failover = match is_set(configured.in_force.text().as_bytes(), "failover", "recruit") {
-            true => FailoverBy::Recruit,
-            false => FailoverBy::Lease,
-        };
-        settings.sync = config::sync_settings(configured.in_force.text());
+        let Values { ttl, pause, failsafe_mode, failover, sync } = configured.values().clone();
+        settings =
+            Settings { ttl: ttl.unwrap_or(file_ttl), pause, failsafe_mode, failover, sync, ..settings };
         if by_default {
             return settings;
         }
@@ -114,15 +143,7 @@ impl Agent {
 
 /// Whether this text of the key `config` asks for a pause.
 pub(crate) fn pauses(text: &[u8]) -> bool {
-    is_on(text, "pause")
-}
-
-fn is_on(text: &[u8], key: &str) -> bool {
-    serde_json::from_slice::<Value>(text).is_ok_and(|config| config[key] == true)
-}
-
-fn is_set(text: &[u8], key: &str, value: &str) -> bool {
-    serde_json::from_slice::<Value>(text).is_ok_and(|config| config[key] == value)
+    serde_json::from_slice::<Value>(text).is_ok_and(|config| config["pause"] == true)
 }
 
 /// The key `config` as an operator writes it.
@@ -146,8 +167,8 @@ pub(crate) fn written(settings: &Settings, pause: bool) -> Value {
     if settings.failsafe_mode {
         config["failsafe_mode"] = json!(true);
     }
-    if settings.failover == FailoverBy::Recruit {
-        config["failover"] = json!("recruit");
+    if settings.failover == FailoverBy::Lease {
+        config["failover"] = json!("lease");
     }
     config
 }

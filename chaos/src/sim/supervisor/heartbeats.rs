@@ -60,6 +60,7 @@ impl Agent {
     fn send(&self, to: usize, beat: Heartbeat) {
         let (sim, from, sender) = (self.sim.clone(), self.host(), self.clone());
         // Elsewhere it would decide nothing.
+        let term = beat.term;
         let is_acknowledged = self.settings().failover == FailoverBy::Recruit;
         let Resident::Member(to) = sim.world().network.at_address_of(to) else { return };
         self.sim.exec.spawn(NATURE, async move {
@@ -68,7 +69,7 @@ impl Agent {
             }
             deliver(&sim, to, beat);
             if is_acknowledged && sim.travel(Host::Member(to), from).await {
-                sender.shared.acknowledged_at.set(Some(sender.now()));
+                sender.shared.acknowledged.set(Some((term, sender.now())));
             }
         });
     }
@@ -97,9 +98,12 @@ impl Agent {
 
     fn note_hearing(&self) {
         let now = self.now();
-        let is_lost = self.shared.acknowledged_at.get().is_some_and(|at| at + ACKNOWLEDGED_WITHIN < now);
+        let leading = self.shared.lease.borrow().leading_at(now);
+        let is_lost = |(term, at)| leading == Some(term) && at + ACKNOWLEDGED_WITHIN < now;
         let hearing = match self.shared.hearing.borrow().hearing(now) {
-            LeaderHearing::Unknown if is_lost => LeaderHearing::Unheard,
+            LeaderHearing::Unknown if self.shared.acknowledged.get().is_some_and(is_lost) => {
+                LeaderHearing::Unheard
+            }
             heard => heard,
         };
         if self.shared.heard.replace(hearing) != hearing {

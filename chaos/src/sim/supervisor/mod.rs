@@ -16,7 +16,7 @@ use matriarch::core::roles::RoleWork;
 use matriarch::model::{
     Ask, FailsafePlan, JobKind, KnownPassword, LeaderHearing, LeaseFacts, LeaseId, Liveness, LivenessVerdict,
     Me, MemberRecord, Moment, OwnAccess, PostgresFacts, Process, RequestId, Settings, StoreMark, Suspicion,
-    SyncOwner, Tags, View,
+    SyncOwner, Tags, Term, View,
 };
 
 use self::peers::SCOPE;
@@ -74,8 +74,8 @@ pub(crate) struct Shared {
     pub(crate) renew_now: Cell<bool>,
     pub(crate) lease_bell: Signal,
     pub(crate) hearing: RefCell<HeartbeatWatch>,
-    /// When the machine of another member last acknowledged a heartbeat.
-    pub(crate) acknowledged_at: Cell<Option<Moment>>,
+    /// When the machine of another member last acknowledged a heartbeat, and of which term.
+    pub(crate) acknowledged: Cell<Option<(Term, Moment)>>,
     /// What it came to.
     pub(crate) heard: Cell<LeaderHearing>,
     pub(crate) view: RefCell<Option<View>>,
@@ -218,7 +218,7 @@ impl Sim {
             (disk.configured.clone(), disk.clients_locked_out)
         };
         let (password, replaced) = self.recalled_password(member);
-        let configured = configured::Configured::recalled(kept);
+        let mut configured = configured::Configured::recalled(kept);
         let ttl = configured.ttl(self.world().options.file_ttl);
         let shared = Rc::new(Shared {
             member,
@@ -229,7 +229,7 @@ impl Sim {
             renew_now: Cell::default(),
             lease_bell: Signal::default(),
             hearing: RefCell::new(HeartbeatWatch::new(Settings::default().suspect_after)),
-            acknowledged_at: Cell::default(),
+            acknowledged: Cell::default(),
             heard: Cell::default(),
             view: RefCell::default(),
             view_version: Cell::default(),

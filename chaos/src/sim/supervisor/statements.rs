@@ -42,7 +42,10 @@ impl Cycle {
             agent.note_failure("client lockout", &written);
             match written {
                 Ok(()) => agent.write_client_lockout(),
-                Err(_) if closed => {}
+                Err(_) if closed => {
+                    let is_up = matches!(*agent.shared.process.borrow(), Process::Up { .. });
+                    agent.shared.clients_locked_out.set(!is_up);
+                }
                 Err(_) => agent.report_later(MemberEvent::ClientsNotLetIn),
             }
         });
@@ -148,7 +151,13 @@ impl Agent {
 
     /// Written down, then told.
     pub(super) async fn put_sync_names_in_force(self) -> Result<(), String> {
-        self.write_file().await?;
+        if let Err(error) = self.write_file().await {
+            let owner = &mut *self.shared.sync_owner.borrow_mut();
+            if *owner == SyncOwner::Operator {
+                *owner = SyncOwner::Undecided;
+            }
+            return Err(error);
+        }
         self.write_sync_names();
         self.step().await;
         self.sim.reload(self.member());
