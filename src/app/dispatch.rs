@@ -14,8 +14,8 @@ use crate::cli::error::{CliError, CliResult};
 use crate::cli::exit::Exit;
 use crate::cli::ui::Ui;
 use crate::cli::{
-    completions, dsn, edit_config, explain, failover, flush, generate_config, history, links, list, man,
-    parameters, pause, query, reinit, reload, remove, restart, show_config, standby_cluster, switchover,
+    completions, dsn, edit_config, explain, failover, flush, generate_config, history, links, list, loss,
+    man, parameters, pause, query, reinit, reload, remove, restart, show_config, standby_cluster, switchover,
     topology, version, why,
 };
 use crate::config::{Config, Fault, Given};
@@ -82,6 +82,7 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::Remove(args) => wait(remove::execute(context, &args)),
         Command::History(args) => wait(history::execute(context, &args)),
         Command::Why(args) => wait(why::execute(context, &args)),
+        Command::Loss(args) => wait(loss::execute(context, &args)),
         Command::Explain(args) => wait(explain::execute(context, &args)),
         Command::ShowConfig(args) => wait(show_config::execute(context, &args)),
         Command::EditConfig(args) => wait(edit_config::execute(context, &args, ask_programs)),

@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use super::context::Global;
 use super::{
     check, completions, demo, dsn, edit_config, explain, failover, flush, generate_config, guard, history,
-    list, man, pause, query, reinit, reload, remove, restart, run, show_config, standby_cluster, switchover,
-    topology, version, why,
+    list, loss, man, pause, query, reinit, reload, remove, restart, run, show_config, standby_cluster,
+    switchover, topology, version, why,
 };
 
 /// High-availability supervisor for PostgreSQL.
@@ -64,6 +64,8 @@ pub enum Command {
     History(history::HistoryArgs),
     /// Tell why the leadership changed: the cause, who saw it, who was considered, what may be lost
     Why(why::WhyArgs),
+    /// Show what a rewind of the member on this machine threw away: transactions, and rows by relation
+    Loss(loss::LossArgs),
     /// Explain the cluster now: who leads and until when, who is waited for, and each way out with its cost
     Explain(explain::ExplainArgs),
     /// Show the dynamic configuration

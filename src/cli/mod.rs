@@ -33,6 +33,7 @@ pub mod history;
 pub mod leadership_change;
 pub mod links;
 pub mod list;
+pub mod loss;
 pub mod man;
 pub mod output;
 pub mod paragraph;

@@ -76,6 +76,11 @@ pub(super) fn standing<'t>(tick: &'t Tick<'_>) -> Option<&'t Promise> {
     tick.memory.failsafe.standing(tick.now)
 }
 
+/// Whether a promise of mine, or of this supervisor's predecessor, may stand.
+pub(super) fn may_last(tick: &Tick<'_>) -> bool {
+    tick.seen.settings.failsafe_mode && (standing(tick).is_some() || !tick.memory.failsafe.is_free)
+}
+
 /// Why I must not take the leader key, or not yet.
 pub(super) fn bars(tick: &mut Tick<'_>) -> Option<Reason> {
     if !may_lead(tick, &tick.seen.me.name) && !named_are_standbys(tick) {

@@ -11,6 +11,7 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use super::failsafe;
 use super::position::{Position, comparable};
 use super::tick::Tick;
 use crate::model::{
@@ -48,7 +49,12 @@ impl Tick<'_> {
         if change.is_some() {
             self.forget_store_of_before(cluster);
         }
-        let keys = StoreKeys::of(cluster, &self.memory.store.keys, self.seen.settings.ttl);
+        // For so long a promise of mine, or of my predecessor, may last, which my successor has to keep.
+        let promised = match failsafe::may_last(self) {
+            true => self.memory.store.keys.ttl,
+            false => Duration::ZERO,
+        };
+        let keys = StoreKeys::of(cluster, &self.memory.store.keys, self.seen.settings.ttl.max(promised));
         self.memory.store =
             StoreSeen { keys, revision: cluster.revision, listed: cluster.listed, change: None };
         None

@@ -231,6 +231,28 @@ fn a_supervisor_keeps_what_its_predecessor_may_have_promised() {
     assert!(takes(&mut world));
 }
 
+/// A leader goes on with a promise for the TTL of that moment, also in a later term and under a shorter TTL. Whoever
+/// comes after this supervisor waits for as long as what it has written down says.
+#[test]
+fn the_ttl_of_a_promise_is_remembered_until_the_promise_ends() {
+    let mut world = world();
+    world.memory.failsafe.is_free = true;
+    world.seen.settings.ttl = Duration::from_secs(20);
+    world.tick();
+    assert_eq!(asks(&mut world, question("b")), Reply::Promised);
+    world.seen.requests.clear();
+    let mut remembered = |later: u64, term: i64| {
+        world.seen.settings.ttl = Duration::from_secs(3);
+        let leader = world.cluster().leader.take().expect("b leads");
+        (world.cluster().leader, world.cluster().revision) =
+            (Some(LeaderKey { term: Term(term), ..leader }), term);
+        world.later(later).tick();
+        world.memory.store.keys.ttl
+    };
+    assert_eq!(remembered(10_000, 1000), Duration::from_secs(20), "b may count on it");
+    assert_eq!(remembered(10_000, 2000), Duration::from_secs(3));
+}
+
 #[test]
 fn a_supervisor_does_not_wait_where_all_members_are_standbys_or_the_key_is_absent() {
     let mut answered = world();

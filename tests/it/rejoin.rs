@@ -45,6 +45,22 @@ async fn a_diverged_member_rejoins_by_rewind() {
     let bytes = report["bytes"].as_u64().expect("a number");
     assert!((5_000..200_000).contains(&bytes), "101 rows, and not the segments that they lie in: {report}");
     assert!(report["commits"].as_u64().is_some_and(|commits| commits >= 1), "{report}");
+
+    let loss = async |options: &[&str]| {
+        let done = cluster.members[0].command(&[&["loss"], options].concat()).await;
+        assert!(done.status.success(), "{done:?}");
+        String::from_utf8_lossy(&done.stdout).into_owned()
+    };
+    let lost: Value = serde_json::from_str(&loss(&["-o", "json"]).await).expect("JSON");
+    let inserted = |transaction: &Value| {
+        let by_relation = transaction["changes"].as_object().expect("relations").values();
+        by_relation.map(|rows| rows["inserted"].as_u64().expect("a number")).sum::<u64>()
+    };
+    let committed = lost["committed"].as_array().expect("transactions");
+    assert!(committed.iter().any(|it| inserted(it) == 101), "the lonely rows: {lost}");
+    let text = loss(&[]).await;
+    assert!(text.contains("101 rows inserted, 0 updated, 0 deleted"), "{text}");
+    assert_eq!(loss(&["--all"]).await.lines().count(), 1);
 }
 
 /// The same without pg_rewind, and with the operator's consent to a new clone.

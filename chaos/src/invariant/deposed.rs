@@ -1,5 +1,5 @@
-//! A leader that was replaced before its lease ended acknowledges nothing more. It may go on, or come back in place,
-//! until the deadline that it knew.
+//! A leader that was replaced before its lease ended acknowledges nothing more but what its successor has: a standby
+//! may have confirmed that before it left. It may go on, or come back in place, until the deadline that it knew.
 
 use std::collections::BTreeMap;
 
@@ -14,8 +14,8 @@ use crate::sim::world::{Sim, index_of};
 pub(crate) struct Deposals {
     leader: Option<(String, Term)>,
     attempt: Option<RecruitKey>,
-    /// Until when each may accept writes.
-    until: BTreeMap<usize, At>,
+    /// Until when each may accept writes, and what its successor had.
+    until: BTreeMap<usize, (At, u64)>,
     count: usize,
 }
 
@@ -27,21 +27,23 @@ impl Deposals {
 
     /// Whether the member was replaced, and may not have learned of it.
     pub(crate) fn holds(&self, member: usize, now: At) -> bool {
-        self.until.get(&member).is_some_and(|until| now <= *until)
+        self.until.get(&member).is_some_and(|(until, _)| now <= *until)
     }
 }
 
 /// After every step. A deposal changes the leader key without a vacancy, and ends the attempt to replace that leader.
 pub(crate) fn observe(sim: &Sim) {
-    let Some(replaced) = replaced(sim) else { return };
+    let Some((replaced, successor)) = replaced(sim) else { return };
     let until = deadline(sim, replaced);
     let mut world = sim.world();
+    let world = &mut *world;
     let deposals = &mut world.ledger.memory.deposals;
     deposals.count += 1;
-    deposals.until.insert(replaced, until);
+    deposals.until.insert(replaced, (until, world.machines[successor].disk.flushed));
 }
 
-fn replaced(sim: &Sim) -> Option<usize> {
+/// The former leader, and who has replaced it.
+fn replaced(sim: &Sim) -> Option<(usize, usize)> {
     let mut world = sim.world();
     let world = &mut *world;
     let (leader, attempt) = (world.leader(), world.attempt());
@@ -61,7 +63,7 @@ fn replaced(sim: &Sim) -> Option<usize> {
                 && *next != name
                 && seen.attempt.is_none() =>
         {
-            index_of(&name)
+            Some((index_of(&name)?, leads?))
         }
         _otherwise => None,
     }
@@ -81,11 +83,11 @@ fn deadline(sim: &Sim, member: usize) -> At {
     ends.max().unwrap_or(sim.now())
 }
 
-/// A primary acknowledges a commit.
-pub(crate) fn acknowledged(sim: &Sim, member: usize) {
+/// A primary acknowledges a commit that ends there.
+pub(crate) fn acknowledged(sim: &Sim, member: usize, end: u64) {
     let mut world = sim.world();
-    if world.ledger.memory.deposals.until.contains_key(&member) {
-        let text = format!("{member} acknowledges a commit after it was replaced");
+    if world.ledger.memory.deposals.until.get(&member).is_some_and(|(_, had)| *had < end) {
+        let text = format!("{member} acknowledges a commit after it was replaced, which its successor lacks");
         world.ledger.break_promise("deposed", text);
     }
 }

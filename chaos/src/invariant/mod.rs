@@ -102,7 +102,10 @@ pub(crate) fn store_lost(sim: &Sim, revision: i64) {
     let left: Vec<(usize, Pid)> = left.collect();
     let memory = &mut world.ledger.memory;
     memory.left.extend(left);
-    memory.go_on.extend(go_on);
+    for (member, until) in go_on {
+        let known = memory.go_on.entry(member).or_insert(until);
+        *known = until.max(*known);
+    }
     memory.void.extend(world.etcd.store.leases.iter().map(|(lease, held)| (*lease, held.expires)));
     (memory.term, memory.store_lost, memory.restored) = (0, true, revision);
 }
@@ -132,11 +135,12 @@ pub(crate) fn asks(sim: &Sim, leader: usize, members: &FailsafeMembers) {
     }
 }
 
-/// A member has just promised that for so long.
+/// A member has just promised that for so long. What it has promised before stands, whatever it is asked later.
 pub(crate) fn promised(sim: &Sim, leader: usize, by: &MemberName, ttl: Duration) {
     let until = sim.now() + ttl;
     if let Some(promises) = sim.world().ledger.memory.promises.get_mut(&leader) {
-        promises.insert(by.clone(), Some(until));
+        let promise = promises.entry(by.clone()).or_default();
+        *promise = (*promise).max(Some(until));
     }
 }
 

@@ -82,7 +82,8 @@ fn discarded(change: &LeaderChange) -> Vec<String> {
     let sentence = |record: &crate::model::JournalRecord| match &record.entry {
         JournalEntry::Discarded { from, to } => Some(format!(
             "{} came back and discarded WAL that no other member had, from {from} to {to}: at most {} bytes, the unused \
-             rest of a segment included. It is kept aside beside its data directory for a while.",
+             rest of a segment included. It is kept aside beside its data directory for a while: `matriarch loss` there shows \
+             what was in it.",
             record.by,
             to.bytes_since(*from)
         )),

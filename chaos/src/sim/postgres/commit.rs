@@ -71,7 +71,7 @@ impl Sim {
                     world.ledger.promises.push(promise);
                     drop(world);
                     false_alarm::acknowledged(self, began);
-                    deposed::acknowledged(self, member);
+                    deposed::acknowledged(self, member, lsn);
                     return Committed::Yes;
                 }
                 server.sync.waiting.insert(number as i32);

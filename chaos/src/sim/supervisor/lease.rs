@@ -200,7 +200,12 @@ fn ask_members(
     let (own, rounds) = (agent.clone(), rounds.clone());
     agent.spawn(async move {
         let mut promised = own.ask_failsafe(&asked, &first, round.ttl, within).await;
-        own.note(|| format!("{promised:?} of {asked:?} promise in term {}", round.term));
+        own.note(|| {
+            format!(
+                "{promised:?} of {asked:?} promise in term {} for {:?}, asked at {:?}",
+                round.term, round.ttl, round.sent_at
+            )
+        });
         if own.mutation() == Some(Mutation::MostPromises) && asked.len() < 2 * promised.len() + 2 {
             promised = asked.keys().cloned().collect();
         }
