@@ -215,8 +215,7 @@ impl Cycle {
                 keeper.set_ttl(settings.ttl);
             }
         }
-        let voters = cluster.and_then(ClusterView::sync_record).map(|record| &record.voters);
-        self.probe.configure(self.dynamic.settings(), voters.is_some_and(|voters| !voters.is_empty()));
+        self.probe.configure(self.dynamic.settings(), cluster.is_some_and(ClusterView::has_voters));
         let listen = self.tools.postgres.listen();
         if news || self.dynamic.listen.as_ref() != Some(&listen) {
             self.dynamic.introduce(self.core.me_mut(), listen);

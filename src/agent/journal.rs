@@ -134,7 +134,7 @@ impl JournalWriter {
                         if let EtcdError::Authentication(_) = error
                             && !std::mem::replace(&mut self.is_refused, true)
                         {
-                            tracing::warn!(%error, "etcd lets me write no journal; its keys begin with journal/");
+                            tracing::warn!(%error, "etcd lets me write no journal: its role needs write access to the keys below journal/");
                         }
                         tracing::debug!(%error, "a record of the journal was not written to etcd");
                         let now = pause;

@@ -21,7 +21,7 @@ use crate::model::{
 };
 use crate::os::clock;
 use crate::os::error_chain::ErrorChain;
-use crate::postgres::{Error, LeaderHistory, Postgres};
+use crate::postgres::{Error, LeaderHistory};
 
 /// How long the leader's Postgres may take to tell its history.
 const HISTORY_WITHIN: Duration = Duration::from_secs(3);
@@ -215,7 +215,11 @@ impl Cycle {
             match tried("client lockout", postgres.write_client_lockout()).await {
                 true => {}
                 // A start writes them. A server that runs lets clients in as before.
-                false if closed => postgres.set_client_lockout(!is_up(&postgres)),
+                false if closed => {
+                    if let Process::Up { .. } = *postgres.process().borrow() {
+                        postgres.set_client_lockout(false);
+                    }
+                }
                 false => report_later(reports, MemberEvent::ClientsNotLetIn),
             }
         });
@@ -329,8 +333,4 @@ async fn publish_member(
             }
         }
     }
-}
-
-fn is_up(postgres: &Postgres) -> bool {
-    matches!(*postgres.process().borrow(), Process::Up { .. })
 }

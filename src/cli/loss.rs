@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use clap::Args;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 
 use self::wal::{LostTransaction, LostTransactions};
 use super::context::Context;
@@ -19,7 +19,7 @@ use super::exit::Exit;
 use super::output::{Format, document};
 use super::target::environment;
 use crate::config::{self, Sources};
-use crate::model::{Lsn, Timeline};
+use crate::model::RewindReport;
 
 /// Options of `loss`.
 #[derive(Debug, Args)]
@@ -37,22 +37,11 @@ pub struct LossArgs {
     names: Option<String>,
 }
 
-/// What the rewind wrote beside the WAL.
-#[derive(Clone, Debug, Deserialize, Serialize)]
-struct Rewound {
-    timeline: Timeline,
-    fork: Lsn,
-    end: Lsn,
-    bytes: u64,
-    commits: Option<u64>,
-}
-
 /// One rewind.
 #[derive(Debug, Serialize)]
 struct LossReport {
-    kept_in: PathBuf,
     #[serde(flatten)]
-    rewound: Rewound,
+    rewind: RewindReport,
     /// Why pg_waldump could read no further, if it could not.
     unreadable: Option<String>,
     rolled_back: usize,
@@ -70,35 +59,34 @@ struct Place {
 /// Runs `loss`.
 pub async fn execute(context: &Context, args: &LossArgs) -> CliResult {
     let place = place(context, args)?;
-    let rewinds = rewinds(&place.kept)?;
+    let kept = kept(&place.kept)?;
+    let format = context.global.output;
     if args.all {
-        let all: Vec<(PathBuf, Rewound)> = rewinds
-            .into_iter()
-            .map(|kept_in| rewound(&kept_in).map(|it| (kept_in, it)))
-            .collect::<Result<_, _>>()?;
-        let text = match context.global.output {
-            Format::Table => all.iter().map(|(kept_in, rewound)| text::line(kept_in, rewound)).collect(),
-            format => document(&serde_json::to_value(&all).unwrap_or_default(), format)?,
-        };
-        context.ui.data(&text);
+        let rewinds: Vec<RewindReport> = kept.iter().map(|dir| rewind(dir)).collect::<Result<_, _>>()?;
+        context.ui.data(&match format {
+            Format::Table => rewinds.iter().map(text::line).collect(),
+            _ => json(&rewinds, format)?,
+        });
         return Ok(Exit::Done);
     }
-    let newest = || {
-        rewinds.last().cloned().ok_or_else(|| {
-            CliError::failed(format!("no rewind has kept WAL in {}", place.kept.display()))
-                .hint("a member that was rewound has some, on its own machine")
-        })
-    };
-    let kept_in = args.dir.clone().map_or_else(newest, Ok)?;
-    let mut report = report(&place.pg_waldump, kept_in)?;
+    let dir = args.dir.as_ref().or(kept.last()).ok_or_else(|| {
+        CliError::failed(format!("no rewind has kept WAL in {}", place.kept.display()))
+            .hint("a member that was rewound has some, on its own machine")
+    })?;
+    let mut report = report(&place.pg_waldump, dir)?;
     if let Some(login) = &args.names {
         report.names = names::ask(login, &report.committed).await?;
     }
-    context.ui.data(&match context.global.output {
-        Format::Table => text::text(&report),
-        format => document(&serde_json::to_value(&report).unwrap_or_default(), format)?,
+    context.ui.data(&match format {
+        Format::Table => text::text(&report)?,
+        _ => json(&report, format)?,
     });
     Ok(Exit::Done)
+}
+
+fn json(value: &impl Serialize, format: Format) -> Result<String, CliError> {
+    let value = serde_json::to_value(value).map_err(|error| CliError::failed(error.to_string()))?;
+    document(&value, format)
 }
 
 fn place(context: &Context, args: &LossArgs) -> Result<Place, CliError> {
@@ -120,22 +108,25 @@ fn place(context: &Context, args: &LossArgs) -> Result<Place, CliError> {
     Ok(Place { kept: kept.into(), pg_waldump })
 }
 
-/// The directories of all rewinds, the oldest first.
-fn rewinds(kept: &Path) -> Result<Vec<PathBuf>, CliError> {
-    let entries = match fs::read_dir(kept) {
+/// The directories of all rewinds that were completed, the oldest first.
+fn kept(root: &Path) -> Result<Vec<PathBuf>, CliError> {
+    let entries = match fs::read_dir(root) {
         Ok(entries) => entries,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Vec::new()),
-        Err(error) => return Err(unreadable(kept, &error)),
+        Err(error) => return Err(unreadable(root, &error)),
     };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|entry| entry.path()).collect();
+    paths.retain(|dir| dir.join(RewindReport::FILE).is_file());
     paths.sort();
     Ok(paths)
 }
 
-fn rewound(kept_in: &Path) -> Result<Rewound, CliError> {
-    let path = kept_in.join("report.json");
+fn rewind(dir: &Path) -> Result<RewindReport, CliError> {
+    let path = dir.join(RewindReport::FILE);
     let text = fs::read(&path).map_err(|error| unreadable(&path, &error))?;
-    serde_json::from_slice(&text).map_err(|error| unreadable(&path, &error))
+    let report: RewindReport = serde_json::from_slice(&text).map_err(|error| unreadable(&path, &error))?;
+    // It may have been moved since.
+    Ok(RewindReport { kept_in: dir.to_owned(), ..report })
 }
 
 fn unreadable(path: &Path, error: &dyn std::error::Error) -> CliError {
@@ -143,14 +134,14 @@ fn unreadable(path: &Path, error: &dyn std::error::Error) -> CliError {
 }
 
 /// Reads the WAL of one rewind.
-fn report(pg_waldump: &Path, kept_in: PathBuf) -> Result<LossReport, CliError> {
-    let rewound = rewound(&kept_in)?;
+fn report(pg_waldump: &Path, dir: &Path) -> Result<LossReport, CliError> {
+    let rewind = rewind(dir)?;
     let failed = |error: std::io::Error| {
         CliError::failed(format!("cannot run {}: {error}", pg_waldump.display())).exit(Exit::MissingProgram)
     };
     let mut command = Command::new(pg_waldump);
-    command.arg(format!("--path={}", kept_in.display())).arg(format!("--timeline={}", rewound.timeline));
-    command.arg(format!("--start={}", rewound.fork)).arg(format!("--end={}", rewound.end));
+    command.arg("--path").arg(dir).arg(format!("--timeline={}", rewind.timeline));
+    command.arg(format!("--start={}", rewind.fork)).arg(format!("--end={}", rewind.end));
     command.env("LC_ALL", "C").stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
     let mut child = command.spawn().map_err(failed)?;
     let mut complaints = child.stderr.take();
@@ -175,7 +166,6 @@ fn report(pg_waldump: &Path, kept_in: PathBuf) -> Result<LossReport, CliError> {
         rolled_back: lost.others,
         committed: lost.committed,
         names: names::RelationNames::default(),
-        kept_in,
-        rewound,
+        rewind,
     })
 }

@@ -119,7 +119,8 @@ async fn connect(args: &QueryArgs, client: &Client, password: Option<&str>) -> R
     }
 }
 
-fn quoted(text: &str) -> String {
+/// For a value in single quotes in a connection string.
+pub(super) fn quoted(text: &str) -> String {
     text.replace('\\', "\\\\").replace('\'', "\\'")
 }
 

@@ -281,9 +281,8 @@ fn failover(top: &mut Section<'_>, findings: &mut ConfigFindings) -> FailoverBy 
         Some("lease") => FailoverBy::Lease,
         Some("recruit") => FailoverBy::Recruit,
         Some(_) | None => {
-            // Whoever tried to switch it off gets the careful one.
             top.fault(key, node, "write lease or recruit", findings);
-            FailoverBy::Lease
+            FailoverBy::default()
         }
     }
 }

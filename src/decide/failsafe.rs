@@ -15,7 +15,7 @@ use super::peers;
 use super::tick::Tick;
 use crate::model::{
     Action, ClusterView, FailsafeMembers, FailsafePlan, FailsafeQuestion, FailsafeRefusal, MemberName,
-    Promise, Reason, Reply, Term, WaitingOn,
+    Moment, Promise, Reason, Reply, Term, WaitingOn,
 };
 
 /// A write to the key that etcd does not show by then is repeated.
@@ -78,7 +78,15 @@ pub(super) fn standing<'t>(tick: &'t Tick<'_>) -> Option<&'t Promise> {
 
 /// Whether a promise of mine, or of this supervisor's predecessor, may stand.
 pub(super) fn may_last(tick: &Tick<'_>) -> bool {
-    tick.seen.settings.failsafe_mode && (standing(tick).is_some() || !tick.memory.failsafe.is_free)
+    let failsafe = &tick.memory.failsafe;
+    let ends = |began_at| predecessor_ends(tick, began_at) <= tick.now;
+    let is_free = failsafe.is_free || failsafe.began_at.is_some_and(ends);
+    tick.seen.settings.failsafe_mode && (standing(tick).is_some() || !is_free)
+}
+
+/// When the last promise of a predecessor ends.
+fn predecessor_ends(tick: &Tick<'_>, began_at: Moment) -> Moment {
+    began_at + tick.seen.settings.ttl.max(tick.memory.store.keys.ttl)
 }
 
 /// Why I must not take the leader key, or not yet.
@@ -128,7 +136,7 @@ fn view_of<'a>(tick: &Tick<'a>, term: Term) -> Option<&'a ClusterView> {
 /// have been made have answered that they are standbys.
 pub(super) fn may_have_promised(tick: &mut Tick<'_>) -> Option<Reason> {
     let began_at = *tick.memory.failsafe.began_at.get_or_insert(tick.now);
-    let until = began_at + tick.seen.settings.ttl.max(tick.memory.store.keys.ttl);
+    let until = predecessor_ends(tick, began_at);
     if tick.memory.failsafe.is_free || until <= tick.now || named_are_standbys(tick) {
         tick.memory.failsafe.is_free = true;
         return None;

@@ -148,8 +148,9 @@ pub(super) fn bars(tick: &mut Tick<'_>) -> Option<Reason> {
 }
 
 /// Why my WAL does not allow me to lead, while the store's generation is unsettled. Where commits wait for standbys,
-/// all members that may have acknowledged commits must answer. Elsewhere a silent member is waited for until one TTL
-/// has passed, since no lease of the earlier store lasts longer. `lag_disqualified` tells how far I am behind the last
+/// all members that may have acknowledged commits must answer; so they must in failsafe mode, since a leader may go on
+/// by promises of members that do not know of the loss. Elsewhere a silent member is waited for until one TTL has
+/// passed, since no lease of the earlier store lasts longer. `lag_disqualified` tells how far I am behind the last
 /// leader; it matters only while a member that may have more WAL is silent.
 pub(super) fn unproved(
     tick: &mut Tick<'_>,
@@ -180,7 +181,14 @@ pub(super) fn unproved(
 fn waits_for_silent(tick: &Tick<'_>) -> bool {
     // The settings may be outdated, too.
     let synchronous = tick.seen.settings.sync.mode != SyncMode::Off || !tick.promised().is_empty();
-    synchronous || tick.now < old_leases_end(tick)
+    synchronous || may_go_on(tick) || tick.now < old_leases_end(tick)
+}
+
+/// Whether a leader of the earlier store may go on without a lease.
+fn may_go_on(tick: &Tick<'_>) -> bool {
+    let recorded = tick.cluster().and_then(|cluster| cluster.unsettled());
+    let recorded = recorded.is_some_and(|key| key.record.failsafe);
+    recorded || tick.memory.store.keys.failsafe || tick.seen.settings.failsafe_mode
 }
 
 /// The answer of a member that may have acknowledged commits.

@@ -99,6 +99,11 @@ impl ClusterView {
         self.sync.as_ref().map(|key| &key.record).filter(|record| record.is_in_force())
     }
 
+    /// Whether that record promises standbys to have every acknowledged commit.
+    pub fn has_voters(&self) -> bool {
+        self.sync_record().is_some_and(|record| !record.voters.is_empty())
+    }
+
     /// The member that streams through the slot named after `name`. Several names can give the same slot; the first of
     /// them has it, so that no two members ask for one slot.
     pub fn slot_holder<'a>(&'a self, name: &'a MemberName) -> &'a MemberName {

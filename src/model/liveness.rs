@@ -39,7 +39,7 @@ pub struct LivenessTiming {
 }
 
 impl LivenessTiming {
-    /// The spans that the settings demand, where standbys are synchronous or none is.
+    /// The spans that the settings demand. `has_voters`: the key `sync` names standbys that could replace the leader.
     pub fn of(settings: &Settings, has_voters: bool) -> LivenessTiming {
         let recruits = settings.failover == FailoverBy::Recruit && settings.sync.mode != SyncMode::Off;
         let suspect_after = (recruits && has_voters).then_some(settings.suspect_after);
@@ -122,7 +122,7 @@ impl Liveness {
         }
     }
 
-    /// Takes over new settings. `has_voters`: the key `sync` names standbys that could replace the leader.
+    /// Takes over new settings, as for [`LivenessTiming::of`].
     pub fn configure(&mut self, settings: &Settings, has_voters: bool) {
         self.timing = LivenessTiming::of(settings, has_voters);
         self.paused = settings.pause;

@@ -41,6 +41,7 @@ mod reason;
 mod recruit;
 mod refusal;
 mod request;
+mod rewind_report;
 mod role_settings;
 mod script;
 mod settings;
@@ -98,6 +99,7 @@ pub use reason::{Obstacle, Reason, WaitingOn};
 pub use recruit::{Deposal, RecruitKey, RecruitPromise, RecruitReason, RecruitWrite, Suspicion};
 pub use refusal::{ReinitializeRefusal, RestartRefusal};
 pub use request::{Ask, Reply, Request, RequestId, RestartFilter};
+pub use rewind_report::RewindReport;
 pub use role_settings::{RoleSettings, SettingsByRole, SettingsRole};
 pub use script::{
     BootstrapRecovery, CloneMethods, CustomBootstrap, RECOVERY_PARAMETERS, ReplicaMethod, ReplicaScript,

@@ -72,6 +72,9 @@ pub struct StoreKeys {
     /// The longest TTL of a lease that may still exist.
     #[serde(default)]
     pub ttl: Duration,
+    /// The key `failsafe` named members: a leader may go on by their promises, without a lease.
+    #[serde(default)]
+    pub failsafe: bool,
 }
 
 /// Why the present store cannot be a later state of the store that was seen.
@@ -130,6 +133,8 @@ pub struct StoreGeneration {
     pub promised: BTreeSet<MemberName>,
     /// The members that had data, as the writer knew them.
     pub members: BTreeSet<MemberName>,
+    /// The key `failsafe` named members, as the writer knew it.
+    pub failsafe: bool,
     /// The evidence, for operators.
     pub because: String,
 }
@@ -180,6 +185,7 @@ impl StoreKeys {
             promised.extend(before.promised.iter().cloned());
             with_data.extend(before.members.iter().cloned());
         }
+        let names = view.failsafe.as_ref().is_some_and(|key| !key.members.is_empty());
         // A leader that does not know of a shorter TTL has no other term.
         let leader = view.leader.as_ref().map_or(0, |key| key.term.0);
         let keeps_ttl = view.unsettled().is_some() || leader == 0 || leader == before.leader;
@@ -201,6 +207,7 @@ impl StoreKeys {
                 .chain(before.timeline)
                 .max(),
             ttl: if keeps_ttl { before.ttl.max(ttl) } else { ttl },
+            failsafe: names || (view.unsettled().is_some() && before.failsafe),
         }
     }
 }
@@ -277,7 +284,9 @@ impl GenerationWrite {
         let older = keys.generations.iter().filter(|id| !seen.keys.generations.contains(id));
         let mut ids: Vec<String> = older.chain(&seen.keys.generations).cloned().chain([id]).collect();
         ids.drain(..ids.len().saturating_sub(GENERATIONS_MAX));
-        let record = StoreGeneration { ids, settled: false, promised, members, because: change.to_string() };
+        let failsafe = keys.failsafe || seen.keys.failsafe;
+        let because = change.to_string();
+        let record = StoreGeneration { ids, settled: false, promised, members, failsafe, because };
         let unfenced_at = view.unfenced.as_ref().map_or(0, |key| key.mod_revision);
         let unfenced = seen.unfenced_beside(view);
         GenerationWrite::Begin {
@@ -312,8 +321,8 @@ impl fmt::Display for StoreReason {
             ),
             StoreReason::Unsettled { missing } => write!(
                 f,
-                "etcd's store went back in time: nobody leads before all members that may hold acknowledged commits have \
-                 answered; missing: {}; `failover --candidate NAME --force` leads without them and loses their newer data",
+                "etcd's store went back in time: nobody leads before all members that may hold acknowledged commits, or \
+                 lead in failsafe mode, have answered; missing: {}; `failover --candidate NAME --force` leads without them and loses their newer data",
                 missing.iter().map(MemberName::as_str).collect::<Vec<_>>().join(", ")
             ),
         }

@@ -1,7 +1,6 @@
 //! The one door to the local Postgres.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -20,7 +19,8 @@ use super::{
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, LeaderSlots, LeaderSlotsQuestion, Liveness, LogicalSlotChanges, Lsn,
-    Process, Settings, SettingsRole, SlotChanges, SqlFacts, StopMode, SyncOwner, Timeline, TimelineHistory,
+    Process, RewindReport, Settings, SettingsRole, SlotChanges, SqlFacts, StopMode, SyncOwner, Timeline,
+    TimelineHistory,
 };
 use crate::os::clock;
 use crate::os::postgres_processes::PostgresProcesses;
@@ -114,23 +114,6 @@ pub struct LeaderHistory {
     pub system_id: u64,
     /// Where its control file's checkpoint timeline is; a rewind is only safe when it equals `branch.timeline`.
     pub checkpoint_timeline: Timeline,
-}
-
-/// What a rewind threw away, kept aside.
-#[derive(Clone, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-pub struct RewindReport {
-    /// The diverged timeline.
-    pub timeline: Timeline,
-    /// The first position that differs.
-    pub fork: Lsn,
-    /// Where local WAL ended.
-    pub end: Lsn,
-    /// How much was thrown away: the records, if pg_waldump could tell, and not the space between them.
-    pub bytes: u64,
-    /// Commits in it, if pg_waldump could tell.
-    pub commits: Option<u64>,
-    /// Where the segments were kept.
-    pub kept_in: PathBuf,
 }
 
 impl Postgres {

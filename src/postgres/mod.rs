@@ -77,7 +77,7 @@ mod storage;
 pub use adoption::Adoption;
 pub use control::lacks;
 pub use error::Error;
-pub use handle::{CloneStatus, LeaderHistory, Postgres, RewindReport, Started, Stopped};
+pub use handle::{CloneStatus, LeaderHistory, Postgres, Started, Stopped};
 pub use judge::{Refused, refused};
 pub use kept::kept_dynamic;
 pub use password::Password;

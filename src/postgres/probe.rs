@@ -74,7 +74,7 @@ impl Probe {
         self.inner.liveness().withheld(clock::now())
     }
 
-    /// The settings in force, and whether the key `sync` names standbys that could replace the leader.
+    /// Takes over new settings, as [`Liveness::configure`] does.
     pub fn configure(&self, settings: &Settings, has_voters: bool) {
         self.inner.liveness().configure(settings, has_voters);
     }

@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use super::archive::UnarchivedWal;
 use super::control::{DEFAULT_SEGMENT, beside, segment};
-use super::handle::{LeaderHistory, PostgresInner, RewindReport};
+use super::handle::{LeaderHistory, PostgresInner};
 use super::program::{LAST_LINES, bare, configured_value, run, run_to_end, tool};
 use super::{Error, Setup, archive, conninfo, control, files, slot_copies, sql};
-use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, Timeline};
+use crate::model::{ControlFile, ControlState, FollowTarget, Lsn, RewindReport, Timeline};
 use crate::os::durable;
 use crate::os::error_chain::ErrorChain;
 
@@ -228,7 +228,7 @@ async fn keep_diverged(
         kept_in: kept_in.clone(),
     };
     let text = serde_json::to_vec_pretty(&report).map_err(|error| Error::Unfit(error.to_string()))?;
-    let path = kept_in.join("report.json");
+    let path = kept_in.join(RewindReport::FILE);
     durable::write(&path, &text, 0o600, setup.uid_gid).map_err(Error::file("write", &path))?;
     forget_oldest(&root)?;
     Ok(report)

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use crate::support::{Cluster, Plan, merge};
+use crate::support::{Cluster, PASSWORD, Plan, merge};
 
 /// A standby was away while the primary wrote. It follows, with its old data directory.
 #[tokio::test]
@@ -61,6 +61,11 @@ async fn a_diverged_member_rejoins_by_rewind() {
     let text = loss(&[]).await;
     assert!(text.contains("101 rows inserted, 0 updated, 0 deleted"), "{text}");
     assert_eq!(loss(&["--all"]).await.lines().count(), 1);
+    let password = PASSWORD.replace('\'', "\\'");
+    let login =
+        format!("host=127.0.0.1 port={} user=postgres password='{password}'", cluster.members[0].postgres);
+    let text = loss(&["--names", &login]).await;
+    assert!(text.contains("postgres: t "), "the name of the relation: {text}");
 }
 
 /// The same without pg_rewind, and with the operator's consent to a new clone.

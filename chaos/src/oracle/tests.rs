@@ -114,7 +114,7 @@ fn a_register_that_goes_back_is_seen() {
     let fine = [read(None, 1), write(7, 10), read(Some(7), 20)];
     assert!(judge(Mode::Quorum, &fine).violations().is_empty());
     let back = [write(7, 10), read(Some(7), 20), read(None, 30)];
-    assert_eq!(judge(Mode::QuorumLease, &back).violations(), ["1 registers out of order"]);
+    assert_eq!(judge(Mode::Quorum, &back).violations(), ["1 registers out of order"]);
     assert!(judge(Mode::Async, &back).violations().is_empty());
 }
 

@@ -2,10 +2,13 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use serde_json::Value;
+
 use super::super::error::CliError;
+use super::super::query::quoted;
 use super::super::target::environment;
 use super::wal::{LostTransaction, RelationFile};
-use crate::client::{SqlLogin, SqlRows};
+use crate::client::SqlLogin;
 
 /// By file: `DATABASE: SCHEMA.NAME`.
 pub(super) type RelationNames = BTreeMap<RelationFile, String>;
@@ -14,42 +17,40 @@ pub(super) type RelationNames = BTreeMap<RelationFile, String>;
 pub(super) async fn ask(login: &str, lost: &[LostTransaction]) -> Result<RelationNames, CliError> {
     let files: BTreeSet<&RelationFile> =
         lost.iter().flat_map(|transaction| transaction.changes.keys()).collect();
-    let databases =
-        rows(login, "SELECT oid::text, datname, dattablespace::text FROM pg_catalog.pg_database").await?;
     let mut names = RelationNames::new();
-    for row in databases.rows {
-        let [Some(oid), Some(name), Some(tablespace)] =
-            [0, 1, 2].map(|column| row.get(column).and_then(|it| it.as_str()))
-        else {
-            continue;
-        };
-        let of_this = files.iter().filter_map(|file| {
-            let parts: Vec<&str> = file.split('/').collect();
-            let [space, database, node] = parts[..] else { return None };
-            // Files in the database's own tablespace have none in the catalogue.
-            let space = if space == tablespace { "0" } else { space };
-            let is_number = |text: &&str| text.parse::<u32>().is_ok();
-            (database == oid && [space, node].iter().all(is_number))
-                .then(|| (*file, space.to_owned(), node.to_owned()))
-        });
-        let of_this: Vec<_> = of_this.collect();
+    let databases = "SELECT oid::text, datname, dattablespace::text FROM pg_catalog.pg_database";
+    for [oid, database, tablespace] in rows(login, databases).await? {
+        let of_this: Vec<String> = files.iter().filter_map(|file| row_of(file, &oid, &tablespace)).collect();
         if of_this.is_empty() {
             continue;
         }
-        let there = format!("{login} dbname='{}'", name.replace('\\', "\\\\").replace('\'', "\\'"));
-        for (file, space, node) in of_this {
-            let sql =
-                format!("SELECT pg_catalog.pg_filenode_relation({space}, {node})::pg_catalog.regclass::text");
-            let found = rows(&there, &sql).await?;
-            if let Some(relation) = found.rows.first().and_then(|row| row.first()?.as_str()) {
-                names.insert(file.clone(), format!("{name}: {relation}"));
-            }
+        let sql = format!(
+            "SELECT file, pg_catalog.pg_filenode_relation(space, node)::text
+             FROM (VALUES {}) AS files (file, space, node)
+             WHERE pg_catalog.pg_filenode_relation(space, node) IS NOT NULL",
+            of_this.join(", ")
+        );
+        for [file, relation] in rows(&format!("{login} dbname='{}'", quoted(&database)), &sql).await? {
+            names.insert(file, format!("{database}: {relation}"));
         }
     }
     Ok(names)
 }
 
-async fn rows(login: &str, sql: &str) -> Result<SqlRows, CliError> {
+/// The file as a row of SQL, if it is one of this database. The catalogue names no tablespace for those in the
+/// database's own.
+fn row_of(file: &str, database: &str, own: &str) -> Option<String> {
+    let parts: Vec<u32> = file.split('/').map(|part| part.parse().ok()).collect::<Option<_>>()?;
+    let [space, of, node] = parts[..] else { return None };
+    let space = if space.to_string() == own { 0 } else { space };
+    (of.to_string() == database).then(|| format!("('{file}', {space}::oid, {node}::oid)"))
+}
+
+async fn rows<const COLUMNS: usize>(login: &str, sql: &str) -> Result<Vec<[String; COLUMNS]>, CliError> {
     let session = SqlLogin::new(login, environment(), None)?.connect().await?;
-    Ok(session.run(sql).await?.unwrap_or_default())
+    let found = session.run(sql).await?.unwrap_or_default();
+    let texts = |row: Vec<Value>| {
+        row.into_iter().map(|cell| cell.as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
+    };
+    Ok(found.rows.into_iter().filter_map(|row| texts(row)?.try_into().ok()).collect())
 }

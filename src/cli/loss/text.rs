@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
-use std::path::Path;
 
 use serde_json::json;
 
+use super::super::error::CliError;
 use super::super::output::Format;
 use super::super::paragraph::hanging;
 use super::super::sheet::{Column, Sheet};
+use super::LossReport;
 use super::wal::RowChanges;
-use super::{LossReport, Rewound};
+use crate::model::RewindReport;
 
 /// So many commits are listed one by one.
 const SHOWN_MAX: usize = 20;
@@ -18,19 +19,19 @@ const SHOWN_MAX: usize = 20;
 const FIRST_OF_USERS: u32 = 16384;
 
 /// One rewind in a line.
-pub(super) fn line(kept_in: &Path, rewound: &Rewound) -> String {
-    let Rewound { timeline, fork, end, bytes, commits } = rewound;
+pub(super) fn line(rewind: &RewindReport) -> String {
+    let RewindReport { timeline, fork, end, bytes, commits, kept_in } = rewind;
     let commits =
         commits.map_or_else(|| "commits not counted".to_owned(), |commits| format!("{commits} commits"));
     format!("{}  timeline {timeline}, {fork} to {end}, {bytes} bytes, {commits}\n", kept_in.display())
 }
 
 /// All of one rewind.
-pub(super) fn text(report: &LossReport) -> String {
-    let Rewound { timeline, fork, end, bytes, .. } = report.rewound;
+pub(super) fn text(report: &LossReport) -> Result<String, CliError> {
+    let RewindReport { timeline, fork, end, bytes, kept_in, .. } = &report.rewind;
     let mut text = format!(
         "WAL that a rewind discarded: timeline {timeline}, {fork} to {end}, {bytes} bytes\nKept in {}\n\n",
-        report.kept_in.display()
+        kept_in.display()
     );
     let (committed, others) = (report.committed.len(), report.rolled_back);
     let _ = writeln!(text, "{committed} transactions were committed there; {others} were not.");
@@ -40,7 +41,7 @@ pub(super) fn text(report: &LossReport) -> String {
     if let Some(why) = &report.unreadable {
         let _ = writeln!(text, "Not all of it can be read, as after a crash: {why}");
     }
-    relations(&mut text, report);
+    relations(&mut text, report)?;
     transactions(&mut text, report);
     text.push('\n');
     text.push_str(&hanging(
@@ -48,10 +49,10 @@ pub(super) fn text(report: &LossReport) -> String {
         "Whether a client was told of a commit is not in the WAL: where commits waited for standbys, it was not. To bring rows \
          back, restore a backup to the position of the last commit with this WAL, in a directory of its own, and copy them.",
     ));
-    text
+    Ok(text)
 }
 
-fn relations(text: &mut String, report: &LossReport) {
+fn relations(text: &mut String, report: &LossReport) -> Result<(), CliError> {
     let mut sums: BTreeMap<&str, (RowChanges, usize)> = BTreeMap::new();
     for transaction in &report.committed {
         for (file, rows) in &transaction.changes {
@@ -61,7 +62,7 @@ fn relations(text: &mut String, report: &LossReport) {
         }
     }
     if sums.is_empty() {
-        return;
+        return Ok(());
     }
     let rows = sums.iter().map(|(name, (rows, transactions))| {
         vec![json!(name), json!(rows.inserted), json!(rows.updated), json!(rows.deleted), json!(transactions)]
@@ -73,12 +74,13 @@ fn relations(text: &mut String, report: &LossReport) {
         ..Sheet::default()
     };
     text.push('\n');
-    text.push_str(&sheet.render(Format::Table).unwrap_or_default());
+    text.push_str(&sheet.render(Format::Table)?);
     if report.names.is_empty() {
         text.push_str(
             "Relations are files here; --names 'host=… user=…' asks a PostgreSQL for their names.\n",
         );
     }
+    Ok(())
 }
 
 fn shown<'a>(report: &'a LossReport, file: &'a str) -> &'a str {

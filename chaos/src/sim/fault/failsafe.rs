@@ -37,7 +37,8 @@ impl Sim {
     }
 
     /// One member may take its place: it hears of no promise but its own, and was restarted when the lease had ended in
-    /// etcd, is mistaken for a stranger, or was away for so long that the leader no longer names it.
+    /// etcd, is mistaken for a stranger, or was away for so long that the leader no longer names it. Or etcd's store is
+    /// lost, and with it who may take its place.
     fn leader_is_alone(&self, leader: usize, lasts: Duration) {
         let members = self.world().options.members;
         let others: Vec<usize> = (0..members).filter(|member| *member != leader).collect();
@@ -71,6 +72,10 @@ impl Sim {
                     if sim.now() < sim.world().faults_end {
                         sim.kill_supervisor_for(rival, pause);
                     }
+                }
+                4 => {
+                    sim.cut_for(links, lasts.max(at_least));
+                    sim.store_fault();
                 }
                 _ => sim.cut_for(links, lasts),
             }

@@ -59,8 +59,8 @@ impl Agent {
 
     fn send(&self, to: usize, beat: Heartbeat) {
         let (sim, from, sender) = (self.sim.clone(), self.host(), self.clone());
-        // Elsewhere it would decide nothing.
         let term = beat.term;
+        // Elsewhere it would decide nothing.
         let is_acknowledged = self.settings().failover == FailoverBy::Recruit;
         let Resident::Member(to) = sim.world().network.at_address_of(to) else { return };
         self.sim.exec.spawn(NATURE, async move {

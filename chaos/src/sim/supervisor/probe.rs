@@ -13,8 +13,10 @@ impl Agent {
             let now = self.now();
             let verdict = {
                 let settings = self.settings();
+                let has_voters =
+                    self.shared.view.borrow().as_ref().is_some_and(|view| view.cluster.has_voters());
                 let mut liveness = self.shared.liveness.borrow_mut();
-                liveness.configure(&settings, self.has_voters());
+                liveness.configure(&settings, has_voters);
                 if let Some(postmaster) = liveness.look(&process, now) {
                     let stopped = self.sim.is_frozen_whole(self.member()).then_some(StoppedPart::Whole);
                     liveness.stopped(postmaster, stopped, now);
@@ -28,12 +30,6 @@ impl Agent {
             let wait = self.shared.process_bell.wait(&self.sim.exec);
             self.sim.exec.within(LivenessTiming::TICK, wait).await;
         }
-    }
-
-    fn has_voters(&self) -> bool {
-        let view = self.shared.view.borrow();
-        let record = view.as_ref().and_then(|view| view.cluster.sync_record());
-        record.is_some_and(|record| !record.voters.is_empty())
     }
 
     pub(crate) async fn prove_again_and_again(self, proof: Proof) {

@@ -43,8 +43,9 @@ impl Cycle {
             match written {
                 Ok(()) => agent.write_client_lockout(),
                 Err(_) if closed => {
-                    let is_up = matches!(*agent.shared.process.borrow(), Process::Up { .. });
-                    agent.shared.clients_locked_out.set(!is_up);
+                    if let Process::Up { .. } = *agent.shared.process.borrow() {
+                        agent.shared.clients_locked_out.set(false);
+                    }
                 }
                 Err(_) => agent.report_later(MemberEvent::ClientsNotLetIn),
             }
