@@ -16,8 +16,7 @@ const ASK_SOON_TIMES: u32 = 10;
 /// The longest pause between two questions without success.
 const ASK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
-/// Whether every member of `who` has answered, or failed to, recently and since the leader key is vacant. Asks them
-/// otherwise.
+/// Whether every member of `who` has answered, or failed to, recently and since answers count. Asks them otherwise.
 pub(super) fn ask(tick: &mut Tick<'_>, who: &[(MemberName, String)]) -> bool {
     let answered = |(name, _): &(MemberName, String)| {
         tick.peers.get(name).is_some_and(|answer| tick.is_answer_of_now(answer))
@@ -25,8 +24,8 @@ pub(super) fn ask(tick: &mut Tick<'_>, who: &[(MemberName, String)]) -> bool {
     if who.iter().all(answered) {
         return true;
     }
-    let since_unlocked = tick.memory.answers_since.unwrap_or_default();
-    match tick.memory.asked_at.filter(|at| tick.now < *at + ANSWER_WITHIN && since_unlocked <= *at) {
+    let since = tick.answers_since();
+    match tick.memory.asked_at.filter(|at| tick.now < *at + ANSWER_WITHIN && since <= *at) {
         Some(asked_at) => tick.wake_at(asked_at + ANSWER_WITHIN, WaitingOn::Members),
         None => {
             tick.memory.asked_at = Some(tick.now);

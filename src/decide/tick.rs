@@ -183,9 +183,15 @@ impl<'a> Tick<'a> {
         answer.filter(|answer| self.is_answer_of_now(answer))
     }
 
-    /// Whether the question was asked recently, and since the leader key is vacant.
+    /// Whether the question was asked recently, and since [`Tick::answers_since`].
     pub(super) fn is_answer_of_now(&self, answer: &PeerAnswer) -> bool {
-        self.memory.answers_since.unwrap_or_default().max(self.now - ANSWER_FRESH) <= answer.asked_at
+        self.answers_since().max(self.now - ANSWER_FRESH) <= answer.asked_at
+    }
+
+    /// Since when answers count: since the leader key is vacant, and since this leader's PostgreSQL crashed.
+    pub(super) fn answers_since(&self) -> Moment {
+        let crashed_at = self.memory.failures.crashes.last().copied();
+        self.memory.answers_since.max(crashed_at).unwrap_or_default()
     }
 
     /// Whether `asked_at` is recent enough for an answer that shows the present.

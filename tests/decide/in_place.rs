@@ -237,3 +237,21 @@ fn what_a_script_has_made_begins_a_timeline() {
     world.later(10).ends(JobKind::Bootstrap, Outcome::Done).postgres(down(ControlState::ShutDown)).tick();
     assert!(!world.memory.is_new_cluster);
 }
+
+/// The race that made this member the leader showed two members that were away. Who can take over is asked again after
+/// its crash.
+#[test]
+fn answers_from_before_a_crash_do_not_count() {
+    let mut world = World::new();
+    world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead().postgres(up(primary(1000)));
+    world.gone("b").gone("c").tick();
+    world.later(100).postgres(down(ControlState::InProduction));
+    let asks = |action: &Action| matches!(action, Action::AskPeers { .. });
+    let asked = world.tick();
+    assert_eq!(asked.because, Reason::AskingMembers);
+    assert!(asked.actions.iter().any(asks), "{:?}", asked.actions);
+    assert_eq!(
+        jobs(&world.later(5).answers("b", 1000).answers("c", 1000).tick().actions),
+        [JobKind::ReleaseLeadership]
+    );
+}

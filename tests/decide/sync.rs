@@ -65,7 +65,7 @@ impl World {
         world
     }
 
-    fn gone(&mut self, member: &str) -> &mut World {
+    pub(super) fn gone(&mut self, member: &str) -> &mut World {
         self.answers(member, 10);
         self.peer(member).reachable = false;
         self

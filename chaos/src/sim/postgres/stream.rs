@@ -162,7 +162,7 @@ impl Sim {
             let after = known.checked_sub(1).map_or(batch.after, |last| batch.records[last].number);
             batch.records.drain(..known);
             if !batch.records.is_empty() && mine != after {
-                // None decides before it has seen etcd (seed 22957) and its disk (16092), nor while it is frozen (100536).
+                // None decides before it has seen etcd (seed 22957) and its disk (16092), nor while frozen (100536).
                 let supervised = machine.supervisor.as_ref().is_some_and(|it| {
                     let has_read = matches!(it.shared.status.borrow().postgres.data, DataDirectory::Ready(_));
                     let acts = self.exec.is_alive(it.pid) && !self.exec.is_frozen(it.pid);
