@@ -6,7 +6,11 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot, watch};
 
 use super::{PeerChannel, Status};
-use crate::model::{Ask, ClusterView, FailoverRequest, Heartbeat, Moment, PeerAnswer, PeerIdentity, Reply};
+use crate::model::{
+    Ask, ClusterView, FailoverRequest, Heartbeat, JournalRecord, Moment, PeerAnswer, PeerIdentity,
+    PreflightFacts, Reply,
+};
+use crate::peer::endpoint_url;
 
 /// The most orders that wait; further callers wait for a free place. A loop that is 64 orders behind is stuck.
 const ORDERS_MAX: usize = 64;
@@ -27,7 +31,14 @@ pub enum ApiOrder {
     /// Write the key `config`, if one is given only over this revision. False: the revision is another one.
     WriteConfig(String, Option<i64>, oneshot::Sender<Result<bool, OrderError>>),
     /// Write the key `failover` (`None` clears it), with the same condition.
-    WriteFailover(Option<FailoverRequest>, Option<i64>, oneshot::Sender<Result<bool, OrderError>>),
+    /// The answer is its new revision; `None`: the revision was another one.
+    WriteFailover(Option<FailoverRequest>, Option<i64>, oneshot::Sender<Result<Option<i64>, OrderError>>),
+    /// A linearizable read of the journal.
+    ReadJournal(oneshot::Sender<Result<Vec<JournalRecord>, OrderError>>),
+    /// This member's facts for the check before a switchover.
+    Preflight(oneshot::Sender<Result<PreflightFacts, String>>),
+    /// GET this URL of another member: status and body.
+    GetPeer(String, oneshot::Sender<Result<(u16, String), String>>),
     /// Ask another member at this `api_url` for its state.
     AskPeer(String, oneshot::Sender<PeerAnswer>),
 }
@@ -125,17 +136,22 @@ impl Handle {
         self.call(ApiOrder::ReadCluster).await
     }
 
+    /// Reads the journal from etcd, linearizable.
+    pub async fn read_journal(&self) -> Result<Vec<JournalRecord>, OrderError> {
+        self.call(ApiOrder::ReadJournal).await
+    }
+
     /// Writes the key `config`; false when its revision is no longer `if_revision`.
     pub async fn write_config(&self, text: String, if_revision: Option<i64>) -> Result<bool, OrderError> {
         self.call(|answer| ApiOrder::WriteConfig(text, if_revision, answer)).await
     }
 
-    /// Writes or clears the key `failover`; false when its revision is no longer `if_revision`.
+    /// Writes or clears the key `failover`, and returns its revision; `None` when that was no longer `if_revision`.
     pub async fn write_failover(
         &self,
         request: Option<FailoverRequest>,
         if_revision: Option<i64>,
-    ) -> Result<bool, OrderError> {
+    ) -> Result<Option<i64>, OrderError> {
         self.call(|answer| ApiOrder::WriteFailover(request, if_revision, answer)).await
     }
 
@@ -145,6 +161,46 @@ impl Handle {
         let (sender, answer) = oneshot::channel();
         self.orders.send(ApiOrder::AskPeer(api_url, sender)).await.ok()?;
         Some(answer.await.ok()?.of(asked))
+    }
+
+    /// This member's facts for the check before a switchover.
+    ///
+    /// # Errors
+    /// A sentence: its PostgreSQL does not answer.
+    pub async fn preflight_facts(&self) -> Result<PreflightFacts, String> {
+        self.beside(ApiOrder::Preflight).await
+    }
+
+    /// The same of the member at this `api_url`.
+    ///
+    /// # Errors
+    /// A sentence: it does not answer, or gives no such facts.
+    pub async fn preflight_facts_of(&self, api_url: &str) -> Result<PreflightFacts, String> {
+        let (status, text) = self.get_peer(api_url, "/preflight").await?;
+        let facts = serde_json::from_str(&text).ok().filter(|_| status == 200);
+        facts.ok_or_else(|| match status {
+            503 if !text.starts_with('{') => text,
+            _ => "it knows no such question, and may be Patroni or an older program".to_owned(),
+        })
+    }
+
+    /// GET `endpoint` of the member at this `api_url`: status and body.
+    ///
+    /// # Errors
+    /// A sentence: it does not answer.
+    pub async fn get_peer(&self, api_url: &str, endpoint: &str) -> Result<(u16, String), String> {
+        let url = endpoint_url(api_url, endpoint);
+        self.beside(|answer| ApiOrder::GetPeer(url, answer)).await
+    }
+
+    async fn beside<T>(
+        &self,
+        order: impl FnOnce(oneshot::Sender<Result<T, String>>) -> ApiOrder,
+    ) -> Result<T, String> {
+        let gone = || OrderError::Gone.to_string();
+        let (sender, answer) = oneshot::channel();
+        self.orders.send(order(sender)).await.map_err(|_| gone())?;
+        answer.await.map_err(|_| gone())?
     }
 
     async fn call<T>(

@@ -10,9 +10,13 @@ use crate::core::store::Cas;
 use crate::etcd::EtcdError;
 use crate::model::{Request, RequestId};
 use crate::os::clock;
+use crate::os::error_chain::ErrorChain;
+use crate::peer::Call;
 
 /// How long an order waits for another member.
 const ASK_WITHIN: Duration = Duration::from_secs(2);
+/// How long another member may take where it asks its PostgreSQL, or etcd.
+const GET_WITHIN: Duration = Duration::from_secs(4);
 
 impl Cycle {
     /// Takes one order; the next tick answers it.
@@ -54,8 +58,26 @@ impl Cycle {
             ApiOrder::WriteFailover(request, if_revision, answer) => {
                 tokio::spawn(async move {
                     let written = etcd.write_failover(request.as_ref(), if_revision).await;
-                    answer.send(written.map(done).map_err(unavailable))
+                    answer.send(written.map(Cas::revision).map_err(unavailable))
                 });
+            }
+            ApiOrder::ReadJournal(answer) => {
+                let within = self.dynamic.settings().retry_timeout / 2;
+                tokio::spawn(async move { answer.send(etcd.journal(within).await.map_err(unavailable)) });
+            }
+            ApiOrder::Preflight(answer) => {
+                let postgres = self.tools.postgres.clone();
+                tokio::spawn(async move {
+                    answer.send(postgres.preflight_facts().await.map_err(|error| error.chain()))
+                });
+            }
+            ApiOrder::GetPeer(url, answer) => {
+                let peers = self.peers.clone();
+                let call =
+                    Call { method: "GET".to_owned(), url, body: None, credentials: None, within: GET_WITHIN };
+                tokio::spawn(
+                    async move { answer.send(peers.call(call).await.map_err(|error| error.chain())) },
+                );
             }
             ApiOrder::AskPeer(api_url, answer) => {
                 let peers = self.peers.clone();

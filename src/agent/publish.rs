@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::cycle::Cycle;
 use super::{HandOverStatus, Status};
 use crate::decide;
-use crate::model::{DataDirectory, Moment, Observation, SqlFacts};
+use crate::model::{DataDirectory, HandOverProgress, Moment, Observation, SqlFacts, WallTime};
 use crate::os::clock;
 
 impl Cycle {
@@ -62,6 +62,7 @@ impl Cycle {
             job: job.map(|running| running.job.kind()),
             because: self.core.because().map(ToString::to_string).unwrap_or_default(),
             hand_over: under_way.or(refused),
+            operation: self.operation(seen, now),
             scheduled_restart: memory.scheduled_restart.clone(),
             ticked_at: now,
             next_tick_by,
@@ -72,5 +73,16 @@ impl Cycle {
             ]),
         };
         self.status.send_replace(Arc::new(status));
+    }
+
+    /// The requested hand-over under way.
+    fn operation(&self, seen: &Observation, now: Moment) -> Option<HandOverProgress> {
+        let hand_over = self.core.memory().hand_over.as_ref()?;
+        let left_ms = i64::try_from(now.until(hand_over.give_up_at).as_millis()).unwrap_or(i64::MAX);
+        Some(HandOverProgress {
+            id: hand_over.operation()?,
+            steps: self.core.journal().hand_over_steps(hand_over.since, (now, seen.wall)),
+            give_up_at: WallTime(seen.wall.0.saturating_add(left_ms)),
+        })
     }
 }

@@ -5,9 +5,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use crate::model::{
-    CloneProgress, ClusterView, HandOverRefusal, HandOverStep, HearingFacts, JobKind, LeaseFacts, Me,
-    MemberRecord, MemberState, Moment, PodFacts, PostgresFacts, Request, Role, Settings, StoreMark,
-    Suspicion,
+    CloneProgress, ClusterView, HandOverProgress, HandOverRefusal, HandOverStep, HearingFacts, JobKind,
+    LeaseFacts, Me, MemberRecord, MemberState, Moment, PodFacts, PostgresFacts, Request, Role, Settings,
+    StoreMark, Suspicion,
 };
 
 /// The complete result of one tick.
@@ -49,6 +49,8 @@ pub struct Status {
     pub because: String,
     /// The hand-over under way, or the last requested one if it was refused.
     pub hand_over: Option<HandOverStatus>,
+    /// The operator's change of leadership that I perform.
+    pub operation: Option<HandOverProgress>,
     /// A restart that is scheduled.
     pub scheduled_restart: Option<Request>,
     /// The watchdog is required and cannot be used.
@@ -131,6 +133,7 @@ impl Status {
             job: None,
             because: "starting".to_owned(),
             hand_over: None,
+            operation: None,
             scheduled_restart: None,
             watchdog_failed: false,
             writes_refused: None,

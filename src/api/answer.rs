@@ -9,7 +9,7 @@ use serde_json::Value;
 use super::ApiSetup;
 use super::request_limits::RequestClass;
 use crate::agent::OrderError;
-use crate::model::{Lsn, json_spaced};
+use crate::model::{Lsn, OperationId, json_spaced};
 
 /// The most warnings in one answer: clients limit the length of headers.
 const WARNINGS_MAX: usize = 8;
@@ -60,6 +60,11 @@ impl HttpAnswer {
     pub(super) fn with_position(self, lsn: Option<Lsn>) -> HttpAnswer {
         let extra = lsn.map(|lsn| ("lsn", lsn.0.to_string()));
         HttpAnswer { extra: extra.or(self.extra), ..self }
+    }
+
+    /// The same answer with the operation that it is about, in a header: the body is for old clients.
+    pub(super) fn with_operation(self, operation: OperationId) -> HttpAnswer {
+        HttpAnswer { extra: Some(("operation", operation.to_string())), ..self }
     }
 
     /// The same answer with warnings in a header: the body is for old clients.

@@ -20,7 +20,10 @@ use super::answer::HttpAnswer;
 use super::query::Query;
 use super::request_limits::{RequestClass, RequestLimits};
 use super::sentences::answer_of;
-use super::{ApiSetup, access, cluster, config, failsafe, metrics, operate, probes, switchover, wire};
+use super::{
+    ApiSetup, access, cluster, config, failsafe, metrics, operate, operations, preflight, probes, switchover,
+    wire,
+};
 use crate::agent::{Handle, Status};
 use crate::model::json_spaced;
 use crate::os::clock;
@@ -75,11 +78,11 @@ impl Routes {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let first = path[1..].split('/').next().unwrap_or_default().to_owned();
         match *request.method() {
-            Method::GET => match RequestClass::of_read(&first, caller) {
+            Method::GET => match RequestClass::of_read(&path, caller) {
                 None => self.at_once(&first, &path, &query),
                 Some(class) => match self.request_limits.take(class) {
                     // Boxed, as every rare and large future here: it would be moved with each health check.
-                    Some(_place) => Box::pin(self.patiently(self.get(&first))).await,
+                    Some(_place) => Box::pin(self.patiently(self.get(&first, &path, &query))).await,
                     None => HttpAnswer::too_many(class),
                 },
             },
@@ -133,10 +136,13 @@ impl Routes {
         }
     }
 
-    async fn get(&self, first: &str) -> HttpAnswer {
+    async fn get(&self, first: &str, path: &str, query: &Query) -> HttpAnswer {
         match first {
             "cluster" => cluster::cluster(&self.handle).await,
             "history" => cluster::history(&self.handle).await,
+            "operations" => operations::get(&self.handle, path).await,
+            "preflight" => preflight::facts(&self.handle).await,
+            "switchover" => preflight::check(&self.handle, query).await,
             "config" => match config::get(&self.handle).await {
                 Ok(config) => HttpAnswer::json(200, &Value::Object(config)),
                 Err(refusal) => refusal,

@@ -3,6 +3,7 @@
 //! ```text
 //! http ──► dispatch ──► probes, wire, metrics      status in, answer out: pure
 //!   │          │
+//!   │          ├──► preflight, operations               ──► agent::Handle
 //!   │          └──► access ──► config, operate, switchover ──► agent::Handle
 //!   └─ connections, TLS; request_limits, addresses
 //! ```
@@ -27,6 +28,8 @@ mod http;
 mod http2;
 mod metrics;
 mod operate;
+mod operations;
+mod preflight;
 mod probes;
 mod query;
 mod rebuild;

@@ -42,11 +42,16 @@ pub(super) enum RequestClass {
 }
 
 impl RequestClass {
-    /// The class of a GET, by the first part of its path. `None`: it is answered at once.
-    pub(super) fn of_read(first: &str, caller: Caller) -> Option<RequestClass> {
-        match first {
-            "patroni" if caller.is_member => Some(RequestClass::Peer),
-            "patroni" | "cluster" | "config" | "history" => Some(RequestClass::Read),
+    /// The class of a GET. `None`: it is answered at once.
+    pub(super) fn of_read(path: &str, caller: Caller) -> Option<RequestClass> {
+        if path == "/switchover/check" {
+            return Some(RequestClass::Read);
+        }
+        match path.trim_start_matches('/').split('/').next() {
+            Some("patroni") if caller.is_member => Some(RequestClass::Peer),
+            Some("patroni" | "cluster" | "config" | "history" | "operations" | "preflight") => {
+                Some(RequestClass::Read)
+            }
             _ => None,
         }
     }

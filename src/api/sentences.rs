@@ -23,6 +23,11 @@ pub(super) fn answer_of(reply: &Reply) -> HttpAnswer {
         Reply::RestartNotBegun(because) => (503, format!("not restarted: {because}")),
         Reply::RestartUnfinished => (503, "restart initiated but PostgreSQL is still starting".into()),
         Reply::StartFails { why } => (503, format!("PostgreSQL does not start, it is tried again: {why}")),
+        Reply::CandidatesJudged { unfit } => {
+            let unfit: Vec<String> = unfit.iter().map(|(name, why)| format!("{name} {why}")).collect();
+            (200, unfit.join("; "))
+        }
+        Reply::SwitchoverRefused(why) => (503, why.to_string()),
         Reply::Unanswered => (503, OrderError::Gone.to_string()),
     };
     HttpAnswer::text(status, text)

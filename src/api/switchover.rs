@@ -11,8 +11,8 @@ use super::answer::HttpAnswer;
 use super::{operate, rebuild, sentences, wire};
 use crate::agent::Handle;
 use crate::model::{
-    ClusterView, FailoverRequest, Ineligible, MemberName, PeerAnswer, PeerIdentity, SyncMode, WallTime,
-    gets_wal,
+    ClusterView, FailoverRequest, Ineligible, MemberName, OperationId, PeerAnswer, PeerIdentity, SyncMode,
+    WallTime, gets_wal,
 };
 use crate::os::clock;
 
@@ -53,20 +53,21 @@ impl LeadershipRequest {
 }
 
 /// A request that stands in etcd.
-pub(super) enum AcceptedRequest<'a> {
-    /// It waits for its time.
-    Scheduled,
-    /// It is carried out.
-    UnderWay(Wait<'a>),
+pub(super) struct AcceptedRequest<'a> {
+    /// Its identifier.
+    pub(super) operation: OperationId,
+    /// The wait for its result; `None`: it waits for its time.
+    pub(super) wait: Option<Wait<'a>>,
 }
 
 impl AcceptedRequest<'_> {
     /// The answer at the end.
     async fn answer(self) -> HttpAnswer {
-        match self {
-            AcceptedRequest::Scheduled => HttpAnswer::text(202, SCHEDULED),
-            AcceptedRequest::UnderWay(wait) => wait.outcome().await.answer(),
-        }
+        let answer = match self.wait {
+            None => HttpAnswer::text(202, SCHEDULED),
+            Some(wait) => wait.outcome().await.answer(),
+        };
+        answer.with_operation(self.operation)
     }
 }
 
@@ -87,17 +88,13 @@ pub(super) async fn begin<'a>(
 ) -> Result<AcceptedRequest<'a>, HttpAnswer> {
     let (kind, request) = wanted(kind, body, clock::wall())?;
     let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
-    check(kind, &request, &view)?;
-    // For a rebuild the candidate's PostgreSQL need not run yet.
-    if request.scheduled_at.is_none() && !request.rebuild {
-        check_members(handle, kind, &request, &view).await?;
-    }
+    may_request(handle, kind, &request, &view).await?;
     let scheduled = request.scheduled_at.is_some();
     let candidate = request.candidate.clone();
     let revision = view.failover.as_ref().map(|key| key.mod_revision);
-    match handle.write_failover(Some(request), revision).await {
-        Ok(true) => {}
-        Ok(false) => {
+    let operation = match handle.write_failover(Some(request), revision).await {
+        Ok(Some(operation)) => operation,
+        Ok(None) => {
             return Err(HttpAnswer::text(
                 503,
                 "failed to write failover key into DCS: it was changed meanwhile",
@@ -106,15 +103,30 @@ pub(super) async fn begin<'a>(
         Err(error) => {
             return Err(HttpAnswer::text(503, format!("failed to write failover key into DCS: {error}")));
         }
-    }
+    };
     // The watch brings the key anyway; this is only faster.
     let _ = handle.wake().await;
     if scheduled {
-        return Ok(AcceptedRequest::Scheduled);
+        return Ok(AcceptedRequest { operation, wait: None });
     }
     let from = view.leader.map(|leader| leader.name);
     let wait = Wait { handle, kind, from, candidate, checked_at: view.revision, key_seen: false };
-    Ok(AcceptedRequest::UnderWay(wait))
+    Ok(AcceptedRequest { operation, wait: Some(wait) })
+}
+
+/// Whether the request can be written: all that is checked before it is.
+pub(super) async fn may_request(
+    handle: &Handle,
+    kind: LeadershipRequest,
+    request: &FailoverRequest,
+    view: &ClusterView,
+) -> Result<(), HttpAnswer> {
+    check(kind, request, view)?;
+    // For a rebuild the candidate's PostgreSQL need not run yet.
+    if request.scheduled_at.is_some() || request.rebuild {
+        return Ok(());
+    }
+    check_members(handle, kind, request, view).await
 }
 
 /// DELETE /switchover.
@@ -124,8 +136,8 @@ pub(super) async fn cancel(handle: &Handle) -> Result<HttpAnswer, HttpAnswer> {
         return Err(HttpAnswer::text(404, "no switchover is scheduled"));
     };
     match handle.write_failover(None, Some(key.mod_revision)).await {
-        Ok(true) => Ok(HttpAnswer::text(200, "scheduled switchover deleted")),
-        Ok(false) => Err(HttpAnswer::text(409, "the switchover was changed or has begun")),
+        Ok(Some(_)) => Ok(HttpAnswer::text(200, "scheduled switchover deleted")),
+        Ok(None) => Err(HttpAnswer::text(409, "the switchover was changed or has begun")),
         Err(error) => Err(HttpAnswer::unavailable(&error)),
     }
 }
@@ -240,30 +252,15 @@ async fn check_members(
     request: &FailoverRequest,
     view: &ClusterView,
 ) -> Result<(), HttpAnswer> {
-    let current = view.leader.as_ref().map(|key| &key.name);
-    let eligible = view.members.iter().filter(|(name, _)| match &request.candidate {
-        Some(candidate) => *name == candidate,
-        None if only_sync(view) => view.eligible_in(SyncMode::On, name).is_ok(),
-        None => Some(*name) != current,
-    });
-    let scope = handle.status().scope.clone();
-    let asked: Vec<_> = eligible
-        .filter_map(|(name, member)| {
-            Some((name, member.record.api_url.clone()?, view.identity_of(&scope, name)))
-        })
-        .collect();
-    if asked.is_empty() && request.candidate.is_none() {
+    let answers = ask_candidates(handle, request, view).await;
+    if answers.is_empty() && request.candidate.is_none() {
         let lacking = match only_sync(view) {
             true => "can not find sync_standby",
             false => "cluster does not have members except leader",
         };
         return Err(HttpAnswer::text(412, format!("{} is not possible: {lacking}", kind.noun())));
     }
-    let ask = async |(name, url, who): &(&MemberName, String, PeerIdentity)| {
-        Some(((*name).clone(), handle.ask_peer(url.clone(), who).await?))
-    };
-    let answers = futures::future::join_all(asked.iter().map(ask)).await;
-    let judged = answers.into_iter().flatten().map(|(name, answer)| (answer.eligible(), (name, answer)));
+    let judged = answers.into_iter().map(|(name, answer)| (answer.eligible(), (name, answer)));
     let (good, bad): (Vec<_>, Vec<_>) = judged.partition(|(eligible, _)| eligible.is_ok());
     let good: Vec<_> = good.into_iter().map(|(_, member)| member).collect();
     if good.is_empty() {
@@ -274,6 +271,28 @@ async fn check_members(
         return Err(sentences::not_eligible(kind, &name, &why));
     }
     check_streaming(handle, kind, &good, view).await
+}
+
+/// The answers of all possible candidates.
+pub(super) async fn ask_candidates(
+    handle: &Handle,
+    request: &FailoverRequest,
+    view: &ClusterView,
+) -> Vec<(MemberName, PeerAnswer)> {
+    let current = view.leader.as_ref().map(|key| &key.name);
+    let possible = view.members.iter().filter(|(name, _)| match &request.candidate {
+        Some(candidate) => *name == candidate,
+        None if only_sync(view) => view.eligible_in(SyncMode::On, name).is_ok(),
+        None => Some(*name) != current,
+    });
+    let scope = handle.status().scope.clone();
+    let asked = possible.filter_map(|(name, member)| {
+        Some((name, member.record.api_url.clone()?, view.identity_of(&scope, name)))
+    });
+    let ask = async |(name, url, who): (&MemberName, String, PeerIdentity)| {
+        Some((name.clone(), handle.ask_peer(url, &who).await?))
+    };
+    futures::future::join_all(asked.map(ask)).await.into_iter().flatten().collect()
 }
 
 /// Checks that the leader's last WAL reaches the candidate: it streams from the leader, or from a member that does. A

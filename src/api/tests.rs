@@ -3,10 +3,13 @@
 mod crowds;
 mod grpc;
 mod http2;
+mod operations;
 mod peer;
+mod preflight;
 mod routes;
 mod sockets;
 mod switchover;
+mod world;
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
@@ -14,12 +17,12 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::watch;
 
+use self::world::{World, carry_out};
 use super::{ApiSetup, bind, serve};
-use crate::agent::{ApiOrder, Handle, OrderError, Orders, PeerChannel, Status, handle};
+use crate::agent::{Handle, Orders, PeerChannel, Status, handle};
 use crate::model::*;
-use crate::os::clock;
 use crate::peer::{Call, Peers};
 
 pub(super) fn name(text: &str) -> MemberName {
@@ -116,6 +119,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         job: None,
         because: "all is well".to_owned(),
         hand_over: None,
+        operation: None,
         scheduled_restart: None,
         watchdog_failed: false,
         writes_refused: None,
@@ -211,27 +215,6 @@ pub(super) fn synchronous_member(status: &mut Status, mode: SyncMode, quorum: us
     status.view = Some(Arc::new(view));
 }
 
-/// The fake loop's answers, and its record of orders.
-pub(super) struct World {
-    /// The result of a linearizable read; `None`: etcd is unavailable.
-    pub(super) cluster: Option<ClusterView>,
-    pub(super) reply: Reply,
-    pub(super) peer_reachable: bool,
-    /// The standbys that stream from `n1`, by its own report.
-    pub(super) leader_standbys: Vec<String>,
-    /// The process that answers at the address of `n2`.
-    pub(super) peer_identity: PeerIdentity,
-    pub(super) writes_succeed: bool,
-    pub(super) asked: Vec<Ask>,
-    pub(super) looks: usize,
-    /// The loop has ended: nobody answers.
-    pub(super) loop_has_ended: bool,
-    pub(super) reloads: usize,
-    pub(super) failover: Vec<Option<FailoverRequest>>,
-    /// Linearizable reads without an answer; `None`: they are answered.
-    pub(super) held_reads: Option<Vec<oneshot::Sender<Result<ClusterView, OrderError>>>>,
-}
-
 /// A server on a port of its own.
 pub(super) struct Rig {
     pub(super) address: SocketAddr,
@@ -253,6 +236,9 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
         leader_standbys: vec!["n2".to_owned()],
         peer_identity: view().identity_of("c", &name("n2")),
         writes_succeed: true,
+        facts: Ok(PreflightFacts::default()),
+        peer_bodies: BTreeMap::new(),
+        journal: Vec::new(),
         asked: Vec::new(),
         looks: 0,
         loop_has_ended: false,
@@ -276,71 +262,6 @@ pub(super) async fn rig_with(first: Status, setup: ApiSetup) -> Rig {
     let (setup_sender, setup) = watch::channel(Arc::new(setup));
     tokio::spawn(serve(listener, setup, handle, tokio::runtime::Handle::current(), std::future::pending()));
     Rig { address, world, status, channel, _setup: setup_sender }
-}
-
-fn carry_out(order: ApiOrder, world: &mut World) {
-    let away = || OrderError::Etcd("no endpoint answers".to_owned());
-    // A caller may have gone.
-    match order {
-        ApiOrder::Ask(ask, answer) => {
-            world.asked.push(ask);
-            let _ = answer.send(world.reply.clone());
-        }
-        ApiOrder::Reload => world.reloads += 1,
-        ApiOrder::Wake => {}
-        ApiOrder::Look(_, answer) => {
-            world.looks += 1;
-            if !world.loop_has_ended {
-                let _ = answer.send(());
-            }
-        }
-        ApiOrder::ReadCluster(answer) => {
-            if let Some(held) = &mut world.held_reads {
-                return held.push(answer);
-            }
-            let _ = answer.send(world.cluster.clone().ok_or_else(away));
-        }
-        ApiOrder::WriteConfig(text, if_revision, answer) => {
-            let succeeds = world.writes_succeed;
-            if let Some(view) = world.cluster.as_mut().filter(|_| succeeds) {
-                let revision = view.config.as_ref().map_or(0, |key| key.mod_revision);
-                assert!(if_revision.is_none_or(|expected| expected == revision));
-                view.config = Some(ConfigKey { text, mod_revision: revision + 1 });
-            }
-            let _ = answer.send(Ok(succeeds));
-        }
-        ApiOrder::WriteFailover(request, _, answer) => {
-            let succeeds = world.writes_succeed;
-            if let Some(view) = world.cluster.as_mut().filter(|_| succeeds) {
-                view.failover = request.clone().map(|request| FailoverKey { request, mod_revision: 9 });
-            }
-            world.failover.push(request);
-            let _ = answer.send(Ok(succeeds));
-        }
-        ApiOrder::AskPeer(url, answer) => {
-            let leads = url.contains(":1/");
-            let _ = answer.send(PeerAnswer {
-                asked_at: clock::now(),
-                identity: if leads {
-                    view().identity_of("c", &name("n1"))
-                } else {
-                    world.peer_identity.clone()
-                },
-                reachable: world.peer_reachable,
-                in_recovery: !leads,
-                role: Role::Replica,
-                lsn: Lsn(900),
-                exact: true,
-                receives: false,
-                standbys: world.leader_standbys.clone(),
-                replayed: Lsn(800),
-                timeline: Some(Timeline(2)),
-                tags: Tags::default(),
-                trouble: None,
-                ..PeerAnswer::unreachable(clock::now(), String::new())
-            });
-        }
-    }
 }
 
 impl Rig {

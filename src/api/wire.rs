@@ -3,10 +3,12 @@
 
 mod change;
 mod hearing;
+mod operation;
 
 use serde_json::{Map, Value, json};
 
 pub use self::change::ChangeEnd;
+pub use self::operation::operation_body;
 use super::time;
 use crate::agent::Status;
 use crate::config;

@@ -15,8 +15,8 @@ use crate::cli::exit::Exit;
 use crate::cli::ui::Ui;
 use crate::cli::{
     completions, dsn, edit_config, explain, failover, flush, generate_config, history, links, list, loss,
-    man, parameters, pause, query, reinit, reload, remove, restart, show_config, standby_cluster, switchover,
-    topology, version, why,
+    man, operations, parameters, pause, query, reinit, reload, remove, restart, show_config, standby_cluster,
+    switchover, topology, version, why,
 };
 use crate::config::{Config, Fault, Given};
 use crate::demo;
@@ -81,6 +81,7 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::Flush(args) => wait(flush::execute(context, &args)),
         Command::Remove(args) => wait(remove::execute(context, &args)),
         Command::History(args) => wait(history::execute(context, &args)),
+        Command::Operations(args) => wait(operations::execute(context, &args)),
         Command::Why(args) => wait(why::execute(context, &args)),
         Command::Loss(args) => wait(loss::execute(context, &args)),
         Command::Explain(args) => wait(explain::execute(context, &args)),

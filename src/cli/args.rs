@@ -5,8 +5,8 @@ use clap::{Parser, Subcommand};
 use super::context::Global;
 use super::{
     check, completions, demo, dsn, edit_config, explain, failover, flush, generate_config, guard, history,
-    list, loss, man, pause, query, reinit, reload, remove, restart, run, show_config, standby_cluster,
-    switchover, topology, version, why,
+    list, loss, man, operations, pause, query, reinit, reload, remove, restart, run, show_config,
+    standby_cluster, switchover, topology, version, why,
 };
 
 /// High-availability supervisor for PostgreSQL.
@@ -62,6 +62,8 @@ pub enum Command {
     Remove(remove::RemoveArgs),
     /// Show every change of leadership
     History(history::HistoryArgs),
+    /// Show the switchovers and failovers that operators requested, and follow one to its end
+    Operations(operations::OperationsArgs),
     /// Tell why the leadership changed: the cause, who saw it, who was considered, what may be lost
     Why(why::WhyArgs),
     /// Show what a rewind of the member on this machine threw away: transactions, and rows by relation

@@ -9,7 +9,7 @@ use crate::api::wire;
 use crate::config::{self, Address};
 use crate::model::{
     ClusterView, Guarantee, Lsn, MemberKey, MemberName, MemberRecord, MemberState, StandbyKind, WallTime,
-    json_one_line,
+    json_one_line, size,
 };
 
 /// The options for optional columns.
@@ -240,22 +240,6 @@ fn clone_progress(progress: &Map<String, Value>) -> String {
     let bytes = number("bytes").map(size);
     let rate = number("rate").map(|rate| format!("{}/s", size(rate)));
     [percent, bytes, rate].into_iter().flatten().collect::<Vec<_>>().join(" ")
-}
-
-/// Bytes for people: three digits and a unit.
-pub fn size(bytes: u64) -> String {
-    const UNITS: [&str; 5] = ["B", "kB", "MB", "GB", "TB"];
-    let mut value = bytes as f64;
-    let mut unit = 0;
-    while value >= 1000.0 && unit + 1 < UNITS.len() {
-        value /= 1024.0;
-        unit += 1;
-    }
-    if unit == 0 || value >= 100.0 {
-        format!("{value:.0} {}", UNITS[unit])
-    } else {
-        format!("{value:.1} {}", UNITS[unit])
-    }
 }
 
 fn restart_reason(reason: &Map<String, Value>) -> String {

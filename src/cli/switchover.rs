@@ -10,6 +10,7 @@ use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::leadership_change::{LeadershipChange, write_to_etcd};
+use super::preflight;
 use super::restart::schedule;
 use super::rows::standby_kind;
 use super::selection::{member_name, member_names, show};
@@ -41,6 +42,9 @@ pub struct SwitchoverArgs {
     /// Do not ask for confirmation.
     #[arg(long)]
     force: bool,
+    /// Do nothing but show what a switchover would meet, or why it would be refused.
+    #[arg(long, conflicts_with_all = ["scheduled", "force"])]
+    check: bool,
 }
 
 /// Runs `switchover`.
@@ -51,9 +55,12 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
         CliError::failed("the cluster has no leader, and a switchover needs one")
             .hint("use `failover --candidate NAME` to appoint a leader")
     })?;
-    show(context, &client, &view)?;
+    if !args.check {
+        show(context, &client, &view)?;
+    }
     let named = match &args.leader {
         Some(named) => Some(named.clone()),
+        None if args.check => None,
         None => context.patronictl_asks(args.force, "Leader", leader.as_str())?,
     };
     if let Some(named) = named
@@ -63,6 +70,9 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
             "{named} is not the leader of the cluster {}: the leader is {leader}",
             client.scope
         )));
+    }
+    if args.check {
+        return preflight::execute(context, &client, &view, args.candidate.as_deref()).await;
     }
     let at = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
     // At a later time other standbys may be synchronous.
@@ -75,6 +85,9 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
         Some(_) => at,
         None => schedule(&context.patronictl_asks(args.force, "Time", "now")?.unwrap_or_default())?,
     };
+    if at.is_none() {
+        preflight::warn(context, &client, &view, candidate.as_deref()).await;
+    }
     let to = candidate.clone().unwrap_or_else(|| "the best replica".to_owned());
     let when = at.as_ref().map_or_else(String::new, |at| format!(" at {at}"));
     let question = format!(
@@ -263,9 +276,15 @@ async fn ask(
 
 /// Prints every change of phase: the leader, and the hand-over's state by the member that was asked.
 async fn log_changes(context: &Context, client: &Client, asked: Option<&str>, began: Instant) -> Infallible {
-    let mut shown = String::new();
+    let (mut shown, mut operation) = (String::new(), None);
     loop {
-        let phase = phase(client, asked).await;
+        let view = client.view().await.ok();
+        let requested = view.as_ref().and_then(|view| Some(view.failover.as_ref()?.mod_revision));
+        if let Some(id) = requested.filter(|id| operation != Some(*id)) {
+            operation = requested;
+            context.ui.say(&format!("operation {id}: `matriarch operations --id {id}` follows it, too"));
+        }
+        let phase = phase(client, view.as_ref(), asked).await;
         if let Some(phase) = phase.filter(|phase| *phase != shown) {
             context.ui.say(&format!("{:6.1} s  {phase}", began.elapsed().as_secs_f64()));
             shown = phase;
@@ -274,9 +293,8 @@ async fn log_changes(context: &Context, client: &Client, asked: Option<&str>, be
     }
 }
 
-async fn phase(client: &Client, asked: Option<&str>) -> Option<String> {
-    let view = client.view().await.ok()?;
-    let leader = view.leader_member().map_or_else(
+async fn phase(client: &Client, view: Option<&ClusterView>, asked: Option<&str>) -> Option<String> {
+    let leader = view?.leader_member().map_or_else(
         || "the cluster has no leader".to_owned(),
         |(name, member)| format!("{name} leads ({}, {})", member.record.role, member.record.state),
     );

@@ -2,12 +2,13 @@
 
 use super::tick::Tick;
 use super::{failsafe, lag, streaming, sync};
-use crate::model::{HandingOver, Ineligible, MemberName, PeerAnswer, SqlFacts};
+use crate::model::{HandOverRefusal, HandingOver, Ineligible, MemberName, PeerAnswer, Reply, SqlFacts};
 
-/// Why `name` cannot take over from me; `None` when it can, or has not answered. `any`: also an asynchronous member.
+/// Why `name`, which gave this answer, cannot take over from me; `None` when it can. `any`: also an asynchronous
+/// member.
 pub(super) fn to_take_over(
     tick: &Tick<'_>,
-    name: &MemberName,
+    (name, answer): (&MemberName, &PeerAnswer),
     sql: &SqlFacts,
     any: bool,
 ) -> Option<Ineligible> {
@@ -17,9 +18,24 @@ pub(super) fn to_take_over(
         timeline: sql.timeline,
         limit: tick.seen.settings.maximum_lag_on_failover,
     };
-    let streams = streaming::receives(tick, name, sql);
+    let streams = streaming::receives(tick, name, Some(answer), sql);
     let synchronous = any || !sync::must_be_voter(tick, name);
-    hands_over.eligible(tick.peers.get(name)?, streams, synchronous).err()
+    hands_over.eligible(answer, streams, synchronous).err()
+}
+
+/// Judges these answers as an operator's switchover would, without beginning one.
+pub(super) fn judge(tick: &Tick<'_>, answers: &[(MemberName, PeerAnswer)]) -> Reply {
+    if let Some(why) = tick.writes_refused() {
+        return Reply::SwitchoverRefused(HandOverRefusal::WritesRefused { why: why.to_owned() });
+    }
+    let Some(sql) = tick.seen.postgres.answering() else {
+        return Reply::SwitchoverRefused(HandOverRefusal::Silent);
+    };
+    let unfit = |(name, answer): &(MemberName, PeerAnswer)| {
+        let unfit = to_take_over(tick, (name, answer), sql, false);
+        unfit.map(|why| (name.clone(), why))
+    };
+    Reply::CandidatesJudged { unfit: answers.iter().filter_map(unfit).collect() }
 }
 
 /// Why `name` could not become leader after I give the leader key away.

@@ -186,8 +186,8 @@ pub(super) fn choice(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) 
         return Choice::NotMade(in_phase(tick, HandOverPhase::Choosing));
     }
     let any = hand_over.cause.accepts_asynchronous();
-    let verdicts: Vec<_> =
-        asked.iter().map(|(name, _)| (name, eligibility::to_take_over(tick, name, sql, any))).collect();
+    let unfit = |name| eligibility::to_take_over(tick, (name, tick.peers.get(name)?), sql, any);
+    let verdicts: Vec<_> = asked.iter().map(|(name, _)| (name, unfit(name))).collect();
     let fit = verdicts.iter().filter(|(_, unfit)| unfit.is_none()).map(|(name, _)| *name);
     match (fit.max_by_key(|name| rank(tick, &hand_over.cause, name)), &hand_over.cause) {
         (None, HandOverCause::Request { .. }) => {
@@ -238,7 +238,7 @@ fn when_writable(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> R
 
 /// The last check that the candidate would receive the WAL that is still to be written.
 fn stop_if_received(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -> Reason {
-    match (hand_over.to.clone().filter(|to| !receives(tick, to, sql)), &hand_over.cause) {
+    match (hand_over.to.clone().filter(|to| !receives(tick, to, tick.peers.get(to), sql)), &hand_over.cause) {
         (None, _) => stop(tick, hand_over),
         (Some(to), HandOverCause::Request { .. }) => {
             let why = Ineligible::NotStreaming { from: tick.seen.me.name.clone() };
@@ -253,7 +253,9 @@ fn stop_if_received(tick: &mut Tick<'_>, hand_over: &HandOver, sql: &SqlFacts) -
 }
 
 fn stop(tick: &mut Tick<'_>, hand_over: &HandOver) -> Reason {
-    let within = tick.now.until(hand_over.give_up_at).max(Duration::from_secs(1));
+    let (now, all) = (tick.now, tick.seen.settings.primary_stop_timeout);
+    let stop_by = tick.memory.hand_over.as_mut().map_or(hand_over.give_up_at, |it| it.stop_by(now, all));
+    let within = now.until(stop_by).max(Duration::from_secs(1));
     tick.memory.demoted = true;
     tick.act(Action::Start(Job::Stop { mode: StopMode::Fast, within }));
     in_phase(tick, HandOverPhase::Stopping)

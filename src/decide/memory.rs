@@ -1,5 +1,7 @@
 //! The memory that one tick passes to the next. All other facts are observed anew in each tick.
 
+use std::time::Duration;
+
 use serde::{Deserialize, Serialize};
 
 use super::ledgers::{
@@ -9,8 +11,8 @@ use super::ledgers::{
 use super::sync::SyncMemory;
 use crate::model::{
     ClusterStatus, FollowTarget, HandOverRefusal, HandOverStep, LeaderHearing, LeaseId, Lsn, MemberName,
-    MemberRecord, Moment, Observation, Obstacle, Request, RequestId, RestartFilter, StoreSeen, Suspicion,
-    Term, Timeline, Unfit,
+    MemberRecord, Moment, Observation, Obstacle, OperationId, Request, RequestId, RestartFilter, StoreSeen,
+    Suspicion, Term, Timeline, Unfit,
 };
 
 /// The loop's memory. It is lost when the supervisor restarts, which is safe.
@@ -225,6 +227,23 @@ impl HandOver {
             HandOverPhase::Proving { checkpoint } => HandOverStep::Proving { to, checkpoint },
             HandOverPhase::Moving { .. } => HandOverStep::Moving { to },
         }
+    }
+
+    /// The request that caused it.
+    pub fn operation(&self) -> Option<OperationId> {
+        match self.cause {
+            HandOverCause::Request { mod_revision, .. } => Some(mod_revision),
+            HandOverCause::Shutdown => None,
+        }
+    }
+
+    /// The stop is to begin, or has begun: when the hand-over is given up. A checkpoint before it, while clients were
+    /// served, does not shorten an operator's. A supervisor that ends has one deadline for all.
+    pub(super) fn stop_by(&mut self, now: Moment, within: Duration) -> Moment {
+        if self.phase != HandOverPhase::Stopping && self.operation().is_some() {
+            self.give_up_at = now + within;
+        }
+        self.give_up_at
     }
 
     /// Whether PostgreSQL is down and the candidate has not yet proved that it has all WAL. This wait has its own

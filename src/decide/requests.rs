@@ -5,7 +5,7 @@ use std::time::Duration;
 use super::leadership::Leadership;
 use super::memory::Restart;
 use super::tick::Tick;
-use super::{failsafe, stop, sync};
+use super::{eligibility, failsafe, stop, sync};
 use crate::model::{
     Action, Ask, DataDirectory, Failure, Job, JobKind, Moment, Outcome, Process, Reason, ReinitializeRefusal,
     Reply, Request, RequestId, RestartFilter, RestartRefusal, Role, SqlFacts, WaitingOn,
@@ -41,6 +41,7 @@ fn reply(tick: &mut Tick<'_>, leadership: &Leadership, request: &Request) -> Opt
         },
         Ask::Restart { at: Some(_), .. } => Some(schedule(tick, request)),
         Ask::CancelRestart => Some(cancel(tick)),
+        Ask::JudgeCandidates { answers } => Some(eligibility::judge(tick, answers)),
         Ask::Failsafe(question) => Some(failsafe::reply(tick, leadership, question)),
         Ask::Reinitialize { force, from_leader } => {
             Some(reinitialize(tick, leadership, *force, *from_leader))

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::tick::Tick;
-use crate::model::{HandOverRefusal, Lsn, MemberName, Moment, SqlFacts, gets_wal};
+use crate::model::{HandOverRefusal, Lsn, MemberName, Moment, PeerAnswer, SqlFacts, gets_wal};
 
 /// A candidate that lacks the shutdown checkpoint and receives no WAL for this long will not receive it: PostgreSQL
 /// stops only after its walsenders have sent all WAL.
@@ -13,9 +13,14 @@ const RECEIVES_WITHIN: Duration = Duration::from_secs(2);
 const ANSWERS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether WAL goes from here to this member now, directly or through the member that it replicates from.
-pub(super) fn receives(tick: &Tick<'_>, name: &MemberName, sql: &SqlFacts) -> bool {
+pub(super) fn receives(
+    tick: &Tick<'_>,
+    name: &MemberName,
+    answer: Option<&PeerAnswer>,
+    sql: &SqlFacts,
+) -> bool {
     let through = tick.others().find(|(other, _)| *other == name);
-    let relayed = tick.peers.get(name).is_some_and(|answer| answer.receives);
+    let relayed = answer.is_some_and(|answer| answer.receives);
     let through = through.and_then(|(_, key)| key.record.tags.replicatefrom()).filter(|_| relayed);
     gets_wal(&sql.sync.streaming(), name, through.as_ref())
 }

@@ -10,7 +10,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Ineligible, Lsn, MemberName, Term, Timeline, WallTime, json_compact};
+use super::{
+    FailoverKey, FailoverRequest, Ineligible, Lsn, MemberName, OperationId, OperationPhase, Term, Timeline,
+    WallTime, json_compact,
+};
 
 /// At most so many bytes of a record are kept.
 const RECORD_BYTES_MAX: usize = 4096;
@@ -42,6 +45,9 @@ pub enum JournalEntry {
     Refused {
         /// The reason.
         why: String,
+        /// What an operator had asked for.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        request: Option<ChangeRequest>,
         /// What this member did for it.
         steps: Vec<JournalStep>,
     },
@@ -92,6 +98,9 @@ pub struct TermBegan {
 pub struct TermEnded {
     /// The way.
     pub how: TermEnd,
+    /// What an operator had asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub request: Option<ChangeRequest>,
     /// The facts.
     pub seen: Vec<Sighting>,
     /// What this member decided since it last served undisturbed, with the times.
@@ -156,6 +165,9 @@ pub struct FormerLeader {
 /// An operator's request for a change, in the key `failover`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ChangeRequest {
+    /// Its revision; `None`: an older program wrote the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<OperationId>,
     /// The leader that it names: a switchover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub leader: Option<MemberName>,
@@ -269,16 +281,27 @@ pub struct JournalStep {
     pub at: WallTime,
     /// Its reason.
     pub because: String,
+    /// The phase of the change that began with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub phase: Option<OperationPhase>,
 }
 
 fn is_zero(number: &usize) -> bool {
     *number == 0
 }
 
+impl ChangeRequest {
+    /// The request in the key `failover`.
+    pub fn of(key: &FailoverKey) -> ChangeRequest {
+        let FailoverRequest { leader, candidate, scheduled_at, .. } = key.request.clone();
+        ChangeRequest { id: Some(key.mod_revision), leader, candidate, scheduled_at }
+    }
+}
+
 impl JournalStep {
     /// A step with a sentence of limited length.
     pub fn new(at: WallTime, because: &str) -> JournalStep {
-        JournalStep { at, because: short_sentence(because) }
+        JournalStep { at, because: short_sentence(because), phase: None }
     }
 }
 
@@ -291,6 +314,16 @@ pub fn short_sentence(sentence: &str) -> String {
 }
 
 impl JournalRecord {
+    /// The request that it belongs to.
+    pub fn request(&self) -> Option<&ChangeRequest> {
+        match &self.entry {
+            JournalEntry::Began(began) => began.request.as_ref(),
+            JournalEntry::Ended(ended) => ended.request.as_ref(),
+            JournalEntry::Refused { request, .. } => request.as_ref(),
+            JournalEntry::Discarded { .. } => None,
+        }
+    }
+
     /// Its name below `journal/`: its term, so that names are in the order of the terms, and its kind.
     pub fn key(&self) -> String {
         let term = format!("{:019}", self.term.0.max(0));

@@ -32,10 +32,12 @@ mod name;
 mod nearest;
 mod no_data_reason;
 mod observation;
+mod operation;
 mod password;
 mod peer;
 mod pod;
 mod postgres;
+mod preflight;
 mod progress;
 mod reason;
 mod recruit;
@@ -45,6 +47,7 @@ mod rewind_report;
 mod role_settings;
 mod script;
 mod settings;
+mod size;
 mod slots;
 mod standby_cluster;
 mod standby_cluster_reason;
@@ -87,12 +90,17 @@ pub use name::{MemberName, NameError, slot_name};
 pub use nearest::nearest;
 pub use no_data_reason::NoDataReason;
 pub use observation::{Finished, LeaderBranch, Me, Observation, Outcome, RunningJob, View, WriteFacts};
+pub use operation::{HandOverProgress, Operation, OperationId, OperationPhase, OperationState};
 pub use password::{FirstPassword, KnownPassword};
 pub use peer::{PeerAnswer, PeerIdentity, SessionId};
 pub use pod::{PodEnd, PodFacts, PodFailure, PodNames, PodRole, PodTask, PodTrouble, PrimaryRoute};
 pub use postgres::{
     ControlFile, ControlState, DataDirectory, PostgresFacts, Process, SlotFacts, SqlFacts, Standby,
     WalReceiver,
+};
+pub use preflight::{
+    ArchiverFacts, Finding, FindingKind, FindingUnit, FindingVerdict, FreeSpace, OpenTransaction, Preflight,
+    PreflightCandidate, PreflightFacts, PreflightSlot, PreparedTransactions, StandbyDelay,
 };
 pub use progress::CloneProgress;
 pub use reason::{Obstacle, Reason, WaitingOn};
@@ -106,6 +114,7 @@ pub use script::{
     ScriptWords, ScriptsInUse,
 };
 pub use settings::Settings;
+pub use size::size;
 pub use slots::{
     LeaderSlots, LeaderSlotsQuestion, LogicalAdvance, LogicalSlotChanges, SlotChanges, SlotKind, SlotPattern,
     SlotSettings, Xid,

@@ -1,8 +1,13 @@
 //! The requests of an operator to this member, and the replies.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
-use super::{FailsafeQuestion, FailsafeRefusal, Reason, ReinitializeRefusal, RestartRefusal, WallTime};
+use super::{
+    FailsafeQuestion, FailsafeRefusal, HandOverRefusal, Ineligible, MemberName, PeerAnswer, Reason,
+    ReinitializeRefusal, RestartRefusal, WallTime,
+};
 
 /// Identifies one request until it is answered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -30,6 +35,11 @@ pub enum Ask {
     },
     /// Forget a scheduled restart.
     CancelRestart,
+    /// Judge the members that gave these answers as candidates of a switchover from this leader, and do nothing.
+    JudgeCandidates {
+        /// The answers.
+        answers: Vec<(MemberName, PeerAnswer)>,
+    },
     /// A leader that etcd does not answer: let it lead on.
     Failsafe(FailsafeQuestion),
     /// Remove the data and clone anew.
@@ -86,6 +96,13 @@ pub enum Reply {
         /// What it says.
         why: String,
     },
+    /// The candidates were judged.
+    CandidatesJudged {
+        /// Those that cannot take over, with the reason.
+        unfit: BTreeMap<MemberName, Ineligible>,
+    },
+    /// A switchover would not begin, whatever the candidate.
+    SwitchoverRefused(HandOverRefusal),
     /// The supervisor ends, and gives no answer any more.
     Unanswered,
 }

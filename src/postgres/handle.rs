@@ -15,12 +15,12 @@ use super::sql::KeptConnection;
 use super::start_primary::HeldPostmaster;
 use super::{
     Adoption, Error, Parameters, Probe, Setup, access_rules, adoption, bootstrap, control, facts, kept,
-    logical, process, promote, rewind, running, slot_copies, slots, sql, timelines,
+    logical, preflight, process, promote, rewind, running, slot_copies, slots, sql, timelines,
 };
 use crate::model::{
     Branch, DataDirectory, FollowTarget, LeaderSlots, LeaderSlotsQuestion, Liveness, LogicalSlotChanges, Lsn,
-    Process, RewindReport, Settings, SettingsRole, SlotChanges, SqlFacts, StopMode, SyncOwner, Timeline,
-    TimelineHistory,
+    PreflightFacts, Process, RewindReport, Settings, SettingsRole, SlotChanges, SqlFacts, StopMode,
+    SyncOwner, Timeline, TimelineHistory,
 };
 use crate::os::clock;
 use crate::os::postgres_processes::PostgresProcesses;
@@ -42,6 +42,8 @@ pub(super) struct PostgresInner {
     pub(super) connection: KeptConnection,
     /// Logical slots for the next start.
     pub(super) slot_copies: SlotCopies,
+    /// The check before a switchover under way.
+    pub(super) preflight: tokio::sync::Mutex<()>,
     /// What the probe knows.
     liveness: Mutex<Liveness>,
 }
@@ -126,6 +128,7 @@ impl Postgres {
             access: Access::default(),
             connection: KeptConnection::default(),
             slot_copies: SlotCopies::default(),
+            preflight: tokio::sync::Mutex::default(),
             liveness: Mutex::new(Liveness::new(Settings::TTL_MIN, clock::now())),
         };
         Postgres { inner: Arc::new(inner) }
@@ -285,6 +288,11 @@ impl Postgres {
     /// Creates and moves logical slots, and returns those that cannot be moved any more. What fails is logged.
     pub async fn set_logical_slots(&self, changes: &LogicalSlotChanges) -> Vec<String> {
         logical::set(&self.inner, changes).await
+    }
+
+    /// The facts for the check before a switchover.
+    pub async fn preflight_facts(&self) -> Result<PreflightFacts, Error> {
+        preflight::facts(&self.inner).await
     }
 
     /// Asks the leader about its logical slots, and keeps copies for the next start.

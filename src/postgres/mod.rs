@@ -11,6 +11,7 @@
 //!    leader_history ──────────┴─ sql ── tls
 //!   every statement ── session ── sockets     the own way in: private socket directory, own role
 //!         set_slots ── slots logical
+//!   preflight_facts ── preflight   for the check before a switchover
 //!      leader_slots ── slot_copies   logical slots for standbys, put in place by a start
 //!         passwords ── rotation ┐
 //!      apply follow ── running ─┼ access_rules ── configuration
@@ -66,6 +67,7 @@ mod init_scripts;
 mod kept;
 mod logical;
 mod lowered;
+mod preflight;
 mod probe;
 mod replica;
 mod restore;

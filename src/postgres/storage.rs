@@ -8,6 +8,8 @@ use std::path::Path;
 use nix::errno::Errno;
 use nix::sys::statvfs::statvfs;
 
+use crate::model::FreeSpace;
+
 /// PostgreSQL's own prefix for files that base backups and pg_rewind leave out.
 const FILE: &str = "pgsql_tmp.matriarch";
 /// One sector, written in place, so that the probe does not wear out the disk.
@@ -15,11 +17,27 @@ const BYTES: [u8; 512] = [0; 512];
 /// With less free space PostgreSQL cannot continue: it extends a table by up to 512 kB at once.
 const FREE_BYTES_MIN: u64 = 1 << 20;
 
+/// The free space of the data directory and, if it has a disk of its own, of the WAL. Blocks while the disk does.
+pub(super) fn free_space(data_dir: &Path) -> Vec<FreeSpace> {
+    let wal = data_dir.join("pg_wal");
+    let directories = if device(&wal) == device(data_dir) { vec![data_dir] } else { vec![data_dir, &wal] };
+    let space = |directory: &Path| {
+        let disk = statvfs(directory).ok()?;
+        let bytes = |blocks: u64| blocks.saturating_mul(disk.fragment_size());
+        let (free_bytes, total_bytes) = (bytes(disk.blocks_available()), bytes(disk.blocks()));
+        Some(FreeSpace { directory: directory.display().to_string(), free_bytes, total_bytes })
+    };
+    directories.into_iter().filter_map(space).collect()
+}
+
+fn device(path: &Path) -> Option<u64> {
+    fs::metadata(path).map(|metadata| metadata.dev()).ok()
+}
+
 /// Writes and flushes below the data directory and on the WAL's disk. `Err` has the disk's error. A file that cannot be
 /// opened for another reason says nothing about the disk.
 pub(super) fn flush(data_dir: &Path) -> Result<(), String> {
     let wal = data_dir.join("pg_wal");
-    let device = |path: &Path| fs::metadata(path).map(|metadata| metadata.dev()).ok();
     flush_in(&wal)?;
     if device(&wal) == device(data_dir) { Ok(()) } else { flush_in(data_dir) }
 }

@@ -1,6 +1,7 @@
 //! The phases of a switchover or failover.
 
 use std::convert::Infallible;
+use std::sync::OnceLock;
 use std::time::Duration;
 
 use matriarch_proto::v1::{LeadershipPhase, LeadershipProgress};
@@ -11,7 +12,7 @@ use super::stream::MessageSender;
 use super::{messages, refusal};
 use crate::agent::{HandOverStatus, Handle};
 use crate::api::switchover::{self, AcceptedRequest, ChangeOutcome, LeadershipRequest};
-use crate::model::{HandOverStep, MemberName, MemberState, Moment, Role};
+use crate::model::{HandOverStep, MemberName, MemberState, Moment, OperationId, Role};
 use crate::os::clock;
 
 /// How long the new leader's PostgreSQL is waited for.
@@ -20,18 +21,21 @@ const PROMOTED_WITHIN: Duration = Duration::from_secs(60);
 /// The caller of a change. It may be gone: the change goes on.
 pub(super) struct ProgressReport<T> {
     began_at: Moment,
+    /// Known once it is written.
+    operation: OnceLock<OperationId>,
     message: fn(LeadershipProgress) -> T,
     sender: MessageSender<T>,
 }
 
 impl<T> ProgressReport<T> {
     pub(super) fn new(sender: MessageSender<T>, message: fn(LeadershipProgress) -> T) -> ProgressReport<T> {
-        ProgressReport { began_at: clock::now(), message, sender }
+        ProgressReport { began_at: clock::now(), operation: OnceLock::new(), message, sender }
     }
 
     async fn phase(&self, phase: LeadershipPhase, text: impl Into<String>) {
         let elapsed_ms = messages::milliseconds(clock::now().since(self.began_at));
-        let progress = LeadershipProgress { phase: phase.into(), elapsed_ms, text: text.into() };
+        let operation = self.operation.get().copied().unwrap_or_default();
+        let progress = LeadershipProgress { phase: phase.into(), elapsed_ms, text: text.into(), operation };
         self.sender.send((self.message)(progress)).await;
     }
 }
@@ -47,10 +51,14 @@ pub(super) async fn change<T>(
     report.phase(LeadershipPhase::Checking, checking).await;
     let wait = match switchover::begin(handle, kind, body).await {
         Err(why) => return report.sender.fail(refusal::status(&why)).await,
-        Ok(AcceptedRequest::Scheduled) => {
-            return report.phase(LeadershipPhase::Scheduled, switchover::SCHEDULED).await;
+        Ok(AcceptedRequest { operation, wait }) => {
+            // It is set once: a report is of one request.
+            let _ = report.operation.set(operation);
+            wait
         }
-        Ok(AcceptedRequest::UnderWay(wait)) => wait,
+    };
+    let Some(wait) = wait else {
+        return report.phase(LeadershipPhase::Scheduled, switchover::SCHEDULED).await;
     };
     report.phase(LeadershipPhase::Requested, "the request is written to etcd").await;
     let outcome = tokio::select! {

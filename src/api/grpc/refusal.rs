@@ -33,10 +33,12 @@ pub(super) fn outcome(reply: &Reply) -> Result<String, Status> {
         | Reply::RestartScheduled
         | Reply::ScheduleDeleted
         | Reply::Reinitializing
-        | Reply::Promised => return Ok(text),
-        Reply::NotPromised(_) | Reply::RestartRefused(_) | Reply::ReinitializeRefused(_) => {
-            Code::FailedPrecondition
-        }
+        | Reply::Promised
+        | Reply::CandidatesJudged { .. } => return Ok(text),
+        Reply::NotPromised(_)
+        | Reply::RestartRefused(_)
+        | Reply::ReinitializeRefused(_)
+        | Reply::SwitchoverRefused(_) => Code::FailedPrecondition,
         Reply::AlreadyScheduled => Code::AlreadyExists,
         Reply::NotScheduled => Code::NotFound,
         Reply::RestartNotBegun(_) | Reply::StartFails { .. } => Code::Aborted,

@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use super::Note;
 use super::watch::WatchedLeader;
 use crate::model::{
-    CandidateVerdict, ChangeKind, ChangeRequest, ClusterView, Considered, Deposal, FailoverRequest,
-    FormerLeader, Ineligible, JournalFact, JournalStep, LossBound, Lsn, MemberKey, MemberName, Moment,
-    PeerAnswer, Reason, Sighting, Suspicion, SyncMode, SyncRecord, Term, TermBegan, WallTime, short_sentence,
+    CandidateVerdict, ChangeKind, ChangeRequest, ClusterView, Considered, Deposal, FailoverKey, FormerLeader,
+    Ineligible, JournalFact, JournalStep, LossBound, Lsn, MemberKey, MemberName, Moment, PeerAnswer, Reason,
+    Sighting, Suspicion, SyncMode, SyncRecord, Term, TermBegan, WallTime, short_sentence,
 };
 
 /// A request is the cause of a change that comes within this time.
@@ -59,7 +59,7 @@ pub(super) struct Taking {
     is_forced: bool,
     is_primary: bool,
     known_end: Option<Lsn>,
-    request: Option<FailoverRequest>,
+    request: Option<FailoverKey>,
     /// The term of the leader that is replaced; `None`: the key is vacant.
     pub(super) of_term: Option<Term>,
 }
@@ -72,9 +72,9 @@ impl Taking {
         let mine = sql.map(|sql| sql.lsn()).unwrap_or_default();
         let record = cluster.and_then(ClusterView::sync_record);
         let record = record.filter(|_| seen.settings.sync.mode != SyncMode::Off);
-        let request = cluster.and_then(|cluster| Some(cluster.failover.as_ref()?.request.clone()));
+        let request = cluster.and_then(|cluster| cluster.failover.clone());
         let is_forced = note.decision.because == Reason::AskedToLead
-            && request.as_ref().is_some_and(FailoverRequest::is_failover);
+            && request.as_ref().is_some_and(|key| key.request.is_failover());
         let votes = |record: &&SyncRecord| record.is_voter(&seen.me.name) || record.is_leader(&seen.me.name);
         let proved = |record: &&SyncRecord| votes(record) && (!is_forced || record.quorum == 0);
         let others = cluster.into_iter().flat_map(|cluster| &cluster.members);
@@ -218,14 +218,10 @@ fn request(
 ) -> Option<ChangeRequest> {
     let recent = |at: &WallTime| note.seen.wall.0 - at.0 <= REQUEST_COUNTS_MS;
     let watched = watched.and_then(|watched| watched.request.as_ref()).filter(|(_, at)| recent(at));
-    let request = taking.and_then(|taking| taking.request.as_ref()).or(watched.map(|(request, _)| request))?;
-    let waits = request.scheduled_at.is_some_and(|at| note.seen.wall.0 < at.0);
-    let is_for_me = request.candidate.as_ref().is_none_or(|candidate| *candidate == note.seen.me.name);
-    (!waits && is_for_me).then(|| ChangeRequest {
-        leader: request.leader.clone(),
-        candidate: request.candidate.clone(),
-        scheduled_at: request.scheduled_at,
-    })
+    let key = taking.and_then(|taking| taking.request.as_ref()).or(watched.map(|(key, _)| key))?;
+    let waits = key.request.scheduled_at.is_some_and(|at| note.seen.wall.0 < at.0);
+    let is_for_me = key.request.candidate.as_ref().is_none_or(|candidate| *candidate == note.seen.me.name);
+    (!waits && is_for_me).then(|| ChangeRequest::of(key))
 }
 
 type Known<'a> = (Option<&'a WatchedLeader>, Option<&'a Vacancy>, Option<&'a Taking>);

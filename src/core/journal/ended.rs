@@ -5,7 +5,8 @@ use std::time::Duration;
 use super::Note;
 use crate::decide::Leadership;
 use crate::model::{
-    JournalFact, JournalStep, LeaseTiming, Lsn, Moment, Process, Sighting, TermEnd, TermEnded, short_sentence,
+    ChangeRequest, JournalFact, JournalStep, LeaseTiming, Lsn, Moment, Process, Sighting, TermEnd, TermEnded,
+    short_sentence,
 };
 
 /// A tick that comes so much later than it was to come comes from a process that did not run.
@@ -131,9 +132,9 @@ pub(super) fn term(
     how: TermEnd,
     note: &Note<'_>,
     trouble: &Trouble,
-    position: Lsn,
+    (request, position): (Option<ChangeRequest>, Lsn),
     steps: Vec<JournalStep>,
 ) -> TermEnded {
     let seen = trouble.sightings(note, &how);
-    TermEnded { how, seen, steps, position }
+    TermEnded { how, request, seen, steps, position }
 }

@@ -18,10 +18,11 @@ use std::time::Duration;
 use self::began::{Taking, Vacancy};
 use self::ended::Trouble;
 use self::watch::WatchedLeader;
-use crate::decide::{Decision, Leadership, Memory};
+use crate::decide::{Decision, HandOver, Leadership, Memory};
 use crate::model::{
-    Action, Finished, HandOverRefusal, Job, JobKind, JournalEntry, JournalRecord, JournalStep, Lsn, Moment,
-    Observation, Outcome, Reason, Term, TermBegan, TermEnd, WallTime, short_sentence,
+    Action, ChangeRequest, Finished, HandOverRefusal, Job, JobKind, JournalEntry, JournalRecord, JournalStep,
+    Lsn, Moment, Observation, OperationId, Outcome, Reason, Term, TermBegan, TermEnd, WallTime,
+    short_sentence,
 };
 
 /// Reasons that are remembered.
@@ -39,6 +40,8 @@ pub struct Journal {
     steps: VecDeque<(Moment, Reason)>,
     trouble: Trouble,
     refused: Option<HandOverRefusal>,
+    /// The last request that was refused.
+    refused_request: Option<OperationId>,
 }
 
 /// A term of mine.
@@ -50,6 +53,8 @@ struct LeadingIn {
     pending: Option<Box<TermBegan>>,
     /// The key is being given away; the outcome may be known later than its effect.
     gives: Option<TermEnd>,
+    /// The request for that.
+    request: Option<ChangeRequest>,
     /// The key was released, or moved.
     is_over: bool,
     position: Lsn,
@@ -65,7 +70,13 @@ struct Note<'a> {
 impl Note<'_> {
     /// The wall-clock time of an earlier moment, by the difference of the two clocks now.
     fn wall(&self, at: Moment) -> WallTime {
-        WallTime(self.seen.wall.0 - i64::try_from(self.now.since(at).as_millis()).unwrap_or(i64::MAX))
+        earlier(at, (self.now, self.seen.wall))
+    }
+
+    /// The request of this revision, while it stands in etcd.
+    fn request(&self, id: OperationId) -> Option<ChangeRequest> {
+        let key = self.seen.view.as_ref()?.cluster.failover.as_ref()?;
+        (key.mod_revision == id).then(|| ChangeRequest::of(key))
     }
 
     fn record(&self, term: Term, entry: JournalEntry) -> JournalRecord {
@@ -129,10 +140,15 @@ impl Journal {
     /// The decisions since then, the newest last.
     fn steps_since(&self, note: &Note<'_>, since: Moment) -> Vec<JournalStep> {
         let steps = self.steps.iter().filter(|(at, _)| since <= *at);
-        let steps: Vec<_> =
-            steps.map(|(at, because)| JournalStep::new(note.wall(*at), &because.to_string())).collect();
+        let steps: Vec<_> = steps.map(|(at, because)| step(note.wall(*at), because)).collect();
         let surplus = steps.len().saturating_sub(STEPS_SHOWN_MAX);
         steps.into_iter().skip(surplus).collect()
+    }
+
+    /// The steps of a hand-over that began then. `wall` is the time now.
+    pub fn hand_over_steps(&self, since: Moment, (now, wall): (Moment, WallTime)) -> Vec<JournalStep> {
+        let steps = self.steps.iter().filter(|(at, because)| since <= *at && because.phase().is_some());
+        steps.map(|(at, because)| step(earlier(*at, (now, wall)), because)).collect()
     }
 
     /// When this member last served undisturbed.
@@ -188,6 +204,7 @@ impl Journal {
                     since: note.now,
                     pending: Some(Box::new(pending)),
                     gives: None,
+                    request: None,
                     is_over: false,
                     position: Lsn(0),
                 });
@@ -199,7 +216,11 @@ impl Journal {
         }
         for job in note.jobs() {
             match job {
-                Job::HandOver { to, .. } => leading.gives = Some(TermEnd::HandedOver { to: to.clone() }),
+                Job::HandOver { to, .. } => {
+                    leading.gives = Some(TermEnd::HandedOver { to: to.clone() });
+                    let id = note.decision.memory.hand_over.as_ref().and_then(HandOver::operation);
+                    leading.request = id.and_then(|id| note.request(id));
+                }
                 Job::ReleaseLeadership { .. } => leading.gives = Some(TermEnd::Released),
                 Job::ReclaimLeadership { .. } => leading.gives = None,
                 _ => {}
@@ -241,7 +262,7 @@ impl Journal {
             how,
             note,
             &self.trouble,
-            leading.position,
+            (leading.request.clone(), leading.position),
             self.steps_since(note, self.trouble.since(self.served_at())),
         );
         self.watched = Some(WatchedLeader::myself(term, note, leading.position));
@@ -257,12 +278,26 @@ impl Journal {
     /// A hand-over of mine does not happen.
     fn refusal(&mut self, note: &Note<'_>, memory: &Memory) -> Option<JournalRecord> {
         let before = std::mem::replace(&mut self.refused, memory.hand_over_refused.clone());
-        let why = self.refused.as_ref().filter(|why| before.as_ref() != Some(*why))?;
+        // The request is cleared in the same tick, and again later if it still exists.
+        let cleared = memory.failover_done.filter(|(_, at)| *at == note.now).map(|(id, _)| id);
+        let request = cleared.filter(|id| self.refused_request != Some(*id)).and_then(|id| note.request(id));
+        let again = request.is_some() && matches!(note.decision.because, Reason::HandOverRefused(_));
+        let is_new = |why: &&HandOverRefusal| again || before.as_ref() != Some(*why);
+        let why = self.refused.as_ref().filter(is_new)?;
+        self.refused_request = request.as_ref().and_then(|request| request.id).or(self.refused_request);
         let term = self.leading.as_ref()?.term;
         let why = short_sentence(&why.to_string());
         let steps = self.steps_since(note, self.served_at());
-        Some(note.record(term, JournalEntry::Refused { why, steps }))
+        Some(note.record(term, JournalEntry::Refused { why, request, steps }))
     }
+}
+
+fn earlier(at: Moment, (now, wall): (Moment, WallTime)) -> WallTime {
+    WallTime(wall.0 - i64::try_from(now.since(at).as_millis()).unwrap_or(i64::MAX))
+}
+
+fn step(at: WallTime, because: &Reason) -> JournalStep {
+    JournalStep { phase: because.phase(), ..JournalStep::new(at, &because.to_string()) }
 }
 
 /// Whether etcd shows what giving the key away leads to.

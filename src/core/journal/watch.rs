@@ -2,8 +2,8 @@
 
 use super::Note;
 use crate::model::{
-    FailoverRequest, FormerLeader, LeaderHearing, LeaderKey, LeaseId, Lsn, MemberName, MemberState, Moment,
-    Term, Timeline, WallTime,
+    FailoverKey, FormerLeader, LeaderHearing, LeaderKey, LeaseId, Lsn, MemberName, MemberState, Moment, Term,
+    Timeline, WallTime,
 };
 
 /// A leader under watch.
@@ -19,7 +19,7 @@ pub(super) struct WatchedLeader {
     position: Option<Lsn>,
     timeline: Option<Timeline>,
     /// The last request that stood in etcd, and when.
-    pub(super) request: Option<(FailoverRequest, WallTime)>,
+    pub(super) request: Option<(FailoverKey, WallTime)>,
 }
 
 impl WatchedLeader {
@@ -36,7 +36,7 @@ impl WatchedLeader {
             | LeaderHearing::Unheard => (heard_before, false),
         };
         let asked = cluster.and_then(|cluster| cluster.failover.as_ref());
-        let asked = asked.map(|key| (key.request.clone(), note.seen.wall));
+        let asked = asked.map(|key| (key.clone(), note.seen.wall));
         WatchedLeader {
             name: leader.name.clone(),
             term: leader.term,

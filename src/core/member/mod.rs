@@ -228,6 +228,11 @@ impl Member {
         }
     }
 
+    /// The journal, with the newest decisions.
+    pub fn journal(&self) -> &Journal {
+        &self.journal
+    }
+
     fn decided(&mut self, decision: Decision, seen: Observation, levels: &Levels, now: Moment) -> Decided {
         let records = self.journal.note(&seen, &decision, self.wake_at, now);
         let Decision { memory, actions, pod, route, because, wake } = decision;
