@@ -5,8 +5,10 @@
 # make simulate       the real decisions in a simulated world: SEEDS=0..20000 ARGS=--help
 # make bench          recovery times, ours and Patroni's, as root: ROUNDS=10 ARGS=--help
 # make deb            a Debian package of this machine's release: target/debian/matriarch_VERSION_ARCHITECTURE.deb
+# make sbom           what the program is made of, as CycloneDX: target/sbom/matriarch.cdx.json
+# make matrix         a choice of tests with other PostgreSQLs and etcds: ARGS="17/3.5 18/3.4"; target/matrix/versions.md
 # make setup          only the set-up (says what it installs)
-.PHONY: demo test lint simulate simulate-ci chaos bench deb setup
+.PHONY: demo test lint simulate simulate-ci chaos bench deb sbom matrix setup
 
 MINUTES ?= 10
 MODE ?= async
@@ -53,6 +55,12 @@ bench: setup
 deb:
 	cargo build --profile dist --locked --package matriarch
 	@deploy/debian/build $(TARGET)/dist $(TARGET)/debian
+
+sbom:
+	@.ci/sbom $(TARGET)/sbom
+
+matrix: setup
+	@.ci/matrix $(ARGS)
 
 setup:
 	@.ci/setup test

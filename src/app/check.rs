@@ -27,7 +27,7 @@ pub(super) async fn execute(context: &Context, args: &CheckArgs) -> CliResult {
     // Patroni's scripts expect no output for a valid configuration, and 1 for any other.
     let (is_quiet, refused) = match context.called {
         CalledAs::Patroni => (true, Exit::Failed),
-        CalledAs::Matriarch | CalledAs::Patronictl => (false, Exit::Configuration),
+        CalledAs::Matriarch | CalledAs::Patronictl | CalledAs::Kubectl => (false, Exit::Configuration),
     };
     if let Some(config) = found.config.as_ref().filter(|_| !is_quiet) {
         context.ui.say(&config.restapi.write_access().to_string());

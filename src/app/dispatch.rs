@@ -5,13 +5,12 @@ use std::time::Duration;
 
 use clap::CommandFactory;
 
-use super::{check, guard, run};
+use super::{check, guard, kubectl, run};
 use crate::agent::ParameterCheck;
 use crate::cli::args::{Cli, Command};
 use crate::cli::called::CalledAs;
 use crate::cli::context::Context;
 use crate::cli::error::{CliError, CliResult};
-use crate::cli::exit::Exit;
 use crate::cli::ui::Ui;
 use crate::cli::{
     completions, dsn, edit_config, explain, failover, flush, generate_config, history, links, list, loss,
@@ -34,8 +33,11 @@ pub fn main(args: impl IntoIterator<Item = OsString>) -> u8 {
         ui.fail(error.render().trim_end());
         error.exit.code()
     };
+    if called == CalledAs::Kubectl {
+        return kubectl::execute(ui, words).unwrap_or_else(say);
+    }
     let separated = match called {
-        CalledAs::Matriarch => parameters::separate(words),
+        CalledAs::Matriarch | CalledAs::Kubectl => parameters::separate(words),
         CalledAs::Patronictl | CalledAs::Patroni => Ok((words, Vec::new())),
     };
     let (words, parameters) = match separated {
@@ -105,10 +107,14 @@ async fn ask_programs(config: &Config, given: &[Given]) -> Result<Vec<Fault>, St
 
 /// Runs a command to its end on one thread.
 fn wait(work: impl Future<Output = CliResult>) -> CliResult {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().map_err(|error| {
-        CliError::failed("failed to start the runtime").because(&error).exit(Exit::Failed)
-    })?;
-    runtime.block_on(work)
+    on_one_thread(work)?
+}
+
+/// Runs a future to its end on this thread.
+pub(super) fn on_one_thread<T>(work: impl Future<Output = T>) -> Result<T, CliError> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let failed = |error| CliError::failed("failed to start the runtime").because(&error);
+    Ok(runtime.map_err(failed)?.block_on(work))
 }
 
 /// As [`wait`], on several threads: the demo's writer must not wait for the demo's other work.

@@ -3,6 +3,7 @@
 //! ```text
 //! dispatch ─► run ─► member ─► preflight ─► Agent::prepare ─► rest: the interface, beside it ─► Agent::run
 //!     ├─────► check (preflight), guard, demo
+//!     ├─────► kubectl ─► kube: the command, in a pod of the cluster
 //!     └─────► every other command of `cli`
 //! ```
 //!
@@ -13,6 +14,7 @@ mod check;
 mod dispatch;
 mod error;
 mod guard;
+mod kubectl;
 mod member;
 mod owner;
 mod preflight;

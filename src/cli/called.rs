@@ -12,6 +12,8 @@ pub enum CalledAs {
     Patronictl,
     /// Patroni's member.
     Patroni,
+    /// A plug-in of kubectl: `kubectl matriarch`.
+    Kubectl,
 }
 
 impl CalledAs {
@@ -20,6 +22,7 @@ impl CalledAs {
         match words.first().and_then(|word| Path::new(word).file_name()?.to_str()) {
             Some("patronictl") => CalledAs::Patronictl,
             Some("patroni") => CalledAs::Patroni,
+            Some("kubectl-matriarch") => CalledAs::Kubectl,
             Some(_) | None => CalledAs::Matriarch,
         }
     }

@@ -24,7 +24,7 @@ const ONLY_OURS: [&str; 9] =
 /// A usage error; help and version arrive here, too.
 pub fn parse(called: CalledAs, words: Vec<OsString>) -> Result<Cli, clap::Error> {
     match called {
-        CalledAs::Matriarch => Cli::try_parse_from(words),
+        CalledAs::Matriarch | CalledAs::Kubectl => Cli::try_parse_from(words),
         CalledAs::Patronictl => {
             let hide = |command: clap::Command, name| command.mut_subcommand(name, |sub| sub.hide(true));
             let command = ONLY_OURS.into_iter().fold(Cli::command().name("patronictl"), hide);

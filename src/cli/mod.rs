@@ -6,7 +6,8 @@
 //! ```
 //!
 //! The root dispatches. What it runs itself (`run`, `guard`, `check`, `demo`) has only its options here. Under the
-//! names `patronictl` and `patroni` the program takes the arguments of those programs: [`links`].
+//! names `patronictl` and `patroni` the program takes the arguments of those programs: [`links`]. Under the name
+//! `kubectl-matriarch` it runs the command in a pod of the cluster: [`kubectl`].
 //!
 //! Data goes to stdout, messages to stderr. A command that changes something says so first and asks. An error ends with
 //! a hint where there is one, and with a code from [`exit`].
@@ -30,6 +31,7 @@ pub mod flush;
 pub mod generate_config;
 pub mod guard;
 pub mod history;
+pub mod kubectl;
 pub mod leadership_change;
 pub mod links;
 pub mod list;

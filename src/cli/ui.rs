@@ -2,7 +2,7 @@
 
 use std::io::{self, BufRead, IsTerminal, Write};
 
-use nix::sys::termios::{LocalFlags, SetArg, tcgetattr, tcsetattr};
+use nix::sys::termios::{LocalFlags, SetArg, Termios, cfmakeraw, tcgetattr, tcsetattr};
 
 use super::called::CalledAs;
 use super::error::CliError;
@@ -51,7 +51,7 @@ impl Ui {
     pub fn of(called: CalledAs) -> Ui {
         match called {
             CalledAs::Patronictl => Ui { can_ask: true, messages: MessagesTo::Stdout, ..Ui::new() },
-            CalledAs::Matriarch | CalledAs::Patroni => Ui::new(),
+            CalledAs::Matriarch | CalledAs::Patroni | CalledAs::Kubectl => Ui::new(),
         }
     }
 
@@ -91,6 +91,31 @@ impl Ui {
     /// Whether the user can answer.
     pub fn can_ask(&self) -> bool {
         self.can_ask
+    }
+
+    /// Whether standard input is a terminal.
+    pub fn reads_terminal(&self) -> bool {
+        io::stdin().is_terminal()
+    }
+
+    /// Whether input, output and messages are a terminal, which a program elsewhere can have.
+    pub fn is_conversation(&self) -> bool {
+        self.can_ask && self.can_redraw
+    }
+
+    /// Columns and rows of the terminal; 80 and 24 if it does not say.
+    pub fn size(&self) -> (u16, u16) {
+        let size = rustix::termios::tcgetwinsize(io::stdout()).ok().filter(|size| size.ws_col > 0);
+        size.map_or((80, 24), |size| (size.ws_col, size.ws_row))
+    }
+
+    /// Passes every key on as it is typed, until the result is dropped.
+    pub fn raw(&self) -> Result<RawTerminal, CliError> {
+        let before = tcgetattr(io::stdin()).map_err(io::Error::from)?;
+        let mut raw = before.clone();
+        cfmakeraw(&mut raw);
+        tcsetattr(io::stdin(), SetArg::TCSANOW, &raw).map_err(io::Error::from)?;
+        Ok(RawTerminal(before))
     }
 
     /// Asks for consent to `what`. `Err` when there is no terminal or the answer is no.
@@ -138,6 +163,16 @@ impl Ui {
         tcsetattr(&stdin, SetArg::TCSANOW, &shown).map_err(io::Error::from)?;
         self.say("");
         answer
+    }
+}
+
+/// A terminal whose keys are passed on.
+#[derive(Debug)]
+pub struct RawTerminal(Termios);
+
+impl Drop for RawTerminal {
+    fn drop(&mut self) {
+        let _ = tcsetattr(io::stdin(), SetArg::TCSANOW, &self.0);
     }
 }
 

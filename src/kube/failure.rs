@@ -11,7 +11,7 @@ const TEXT_MAX: usize = 200;
 /// One failed request.
 #[derive(Clone, Debug, thiserror::Error)]
 #[error("{text}")]
-pub(super) struct KubeFailure {
+pub struct KubeFailure {
     pub(super) kind: PodFailure,
     pub(super) text: String,
     /// The pause that the server asked for.

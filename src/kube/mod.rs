@@ -17,6 +17,8 @@
 //! fails. The term is an annotation, written with the label. A member that finds a newer term than its own leaves the
 //! pod alone until etcd has confirmed, after that, that the member leads.
 //!
+//! For an operator's machine, `remote` and `member_pod` run a command in a pod of the cluster: `kubectl matriarch`.
+//!
 //! Deliberately absent: which member should lead, and retries without a report.
 
 mod api;
@@ -27,8 +29,10 @@ mod failure;
 mod follow;
 mod labels;
 mod life;
+mod member_pod;
 mod objects;
 mod pod;
+mod remote;
 mod rivals;
 mod service;
 mod slice;
@@ -39,3 +43,5 @@ mod handle;
 pub use api::KubeSetup;
 pub use event::LeadershipEvent;
 pub use handle::{Kube, LeadershipCheck};
+pub use member_pod::PodSearch;
+pub use remote::{RemoteError, RemotePods, RemoteStreams};

@@ -6,6 +6,7 @@
 use k8s_openapi::api::core::v1::{ContainerPort, PodCondition, PodIP, ServicePort};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use k8s_openapi::{Metadata, NamespaceResourceScope, Resource};
+use kube::api::Execute;
 use serde::Deserialize;
 
 #[derive(Clone, Debug, Default, Deserialize)]
@@ -25,11 +26,13 @@ pub(super) struct PodSpec {
 
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct PodContainer {
+    pub(super) name: Option<String>,
     pub(super) ports: Option<Vec<ContainerPort>>,
 }
 
 #[derive(Clone, Debug, Deserialize)]
 pub(super) struct PodStatus {
+    pub(super) phase: Option<String>,
     pub(super) conditions: Option<Vec<PodCondition>>,
     #[serde(rename = "podIP")]
     pub(super) pod_ip: Option<String>,
@@ -69,6 +72,8 @@ impl Metadata for PodObject {
         &mut self.metadata
     }
 }
+
+impl Execute for PodObject {}
 
 impl Resource for ServiceObject {
     const API_VERSION: &'static str = "v1";

@@ -1,10 +1,12 @@
 //! The manifests of `deploy/`: rendered as by `kubectl apply -k`, parsed strictly, and compared with each other, with
-//! the program's settings and metrics, and with the production checklist.
+//! the program's settings and metrics, with the production checklist, and with
+//! the chart.
 
 mod alerts;
 mod checklist;
 mod encrypted;
 mod foreign;
+mod helm;
 mod network;
 mod objects;
 mod pods;

@@ -31,6 +31,7 @@ mod haproxy;
 mod heartbeats;
 mod hung_postgres;
 mod ivory;
+mod kubectl;
 mod kubernetes_double;
 mod kubernetes_paths;
 mod links;

@@ -23,7 +23,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["model", "config", "etcd", "peer", "os", "client"]),
     ("cli", &["model", "config", "client", "api::wire", "os::error_chain", "cli"]),
     ("demo", &["client", "cli", "demo"]),
-    ("app", &["model", "config", "os", "etcd", "peer", "fence", "agent", "api", "cli", "demo", "app"]),
+    (
+        "app",
+        &["model", "config", "os", "etcd", "peer", "fence", "kube", "agent", "api", "cli", "demo", "app"],
+    ),
 ];
 
 fn layer_faults(file: &str, text: &str) -> Vec<Fault> {

@@ -58,6 +58,7 @@ fn has_its_files(package: &Path) {
         assert_eq!(owner, "root/root", "{path}");
         let expected = match path.as_str() {
             path if path.ends_with('/') => "drwxr-xr-x",
+            path if path.contains("/kubectl-matriarch") => "lrwxrwxrwx",
             path if path.starts_with("./usr/bin/") => "-rwxr-xr-x",
             _ => "-rw-r--r--",
         };
@@ -66,6 +67,7 @@ fn has_its_files(package: &Path) {
     let has = |wanted: &str| files.iter().any(|[_, _, path]| path == wanted);
     for wanted in [
         "./usr/bin/matriarch",
+        "./usr/bin/kubectl-matriarch",
         "./usr/bin/matriarch-guard",
         "./usr/lib/systemd/system/matriarch.service",
         "./usr/share/man/man1/matriarch.1.gz",
@@ -75,6 +77,7 @@ fn has_its_files(package: &Path) {
         "./usr/share/fish/vendor_completions.d/matriarch.fish",
         "./usr/share/doc/matriarch/copyright",
         "./usr/share/doc/matriarch/changelog.gz",
+        "./usr/share/doc/matriarch/CHANGELOG.md.gz",
         "./usr/share/doc/matriarch/examples/matriarch.yml",
         "./etc/matriarch/",
     ] {

@@ -9,9 +9,11 @@ use axum::extract::Request;
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use http_body_util::BodyExt;
+use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 
 use super::client_port::{ClientPort, PortState};
+use super::exec::Exec;
 use super::faults::{self, Effect};
 use super::patch::Kind;
 use super::resource::Resource;
@@ -30,7 +32,8 @@ struct Target {
 
 /// Answers one request, in the order of a real API server: authentication, faults, authorization, request.
 pub(super) async fn answer(server: Arc<Server>, client_port: ClientPort, request: Request) -> Response {
-    let (head, body) = request.into_parts();
+    let (mut head, body) = request.into_parts();
+    let upgrade = head.extensions.remove::<OnUpgrade>();
     let body = body.collect().await.map(|body| body.to_bytes()).unwrap_or_default();
     let authorization = header_text(&head.headers, header::AUTHORIZATION);
     let subject = server.access.lock().expect("nobody panics with it").subject(authorization);
@@ -66,6 +69,12 @@ pub(super) async fn answer(server: Arc<Server>, client_port: ClientPort, request
             let response = Response::builder().header(header::CONTENT_TYPE, "application/json");
             response.body(body).expect("is well-formed")
         }
+        Ok(Answered::Exec(pod)) => {
+            server.note_more(number, |asked| asked.code = Some(101));
+            let words = pairs(&query).filter(|(key, _)| key == "command").map(|(_, word)| word).collect();
+            let programs = server.programs.lock().expect("nobody panics with it").clone();
+            Exec { pod, words }.start(&programs, &head.headers, upgrade)
+        }
         Ok(Answered::Reply(reply)) | Err(reply) => {
             let text = reply.body.to_string();
             server.note_more(number, |asked| (asked.code, asked.bytes) = (Some(reply.code), text.len()));
@@ -82,6 +91,8 @@ pub(super) async fn answer(server: Arc<Server>, client_port: ClientPort, request
 enum Answered {
     Reply(Reply),
     Watch(watch::Start),
+    /// A command in this pod.
+    Exec(String),
 }
 
 struct Call<'a> {
@@ -110,7 +121,10 @@ impl Call<'_> {
             _ => {}
         }
         let access = server.access.lock().expect("nobody panics with it");
-        if !access.allows(subject, verb, target.resource, &target.subresource) {
+        // Servers before 1.35 ask for `get` only, as the WebSocket is one; later ones also for the verb of a POST.
+        let verbs: &[&str] = if target.subresource == "exec" { &["get", "create"] } else { &[verb] };
+        let refused = |verb: &&&str| !access.allows(subject, verb, target.resource, &target.subresource);
+        if let Some(verb) = verbs.iter().find(refused) {
             let (group, place) =
                 (target.resource.group, Place { namespace: &target.namespace, name: &target.name });
             let resource = match target.subresource.as_str() {
@@ -145,6 +159,10 @@ impl Call<'_> {
             Selector::parse(text("labelSelector"), text("fieldSelector"))
         };
         let object = match verb {
+            "get" if subresource == "exec" => {
+                server.with_store(|store| store.get(resource, namespace, name))?;
+                return Ok(Answered::Exec(name.clone()));
+            }
             "watch" => return Ok(Answered::Watch(self.start(target, selector()?)?)),
             "get" => server.with_store(|store| store.get(resource, namespace, name))?,
             "list" => {
@@ -218,7 +236,7 @@ fn target(path: &str) -> Option<Target> {
     let (plural, name, subresource) = match rest {
         [plural] => (plural, "", ""),
         [plural, name] => (plural, *name, ""),
-        [plural, name, "status"] => (plural, *name, "status"),
+        [plural, name, subresource @ ("status" | "exec")] => (plural, *name, *subresource),
         _ => return None,
     };
     let resource = Resource::find(group, plural)?;
@@ -227,8 +245,12 @@ fn target(path: &str) -> Option<Target> {
 }
 
 fn parse_query(query: &str) -> BTreeMap<String, String> {
+    pairs(query).collect()
+}
+
+fn pairs(query: &str) -> impl Iterator<Item = (String, String)> {
     let pairs = query.split('&').filter_map(|pair| pair.split_once('='));
-    pairs.map(|(key, value)| (decode(key), decode(value))).collect()
+    pairs.map(|(key, value)| (decode(key), decode(value)))
 }
 
 /// Undoes the escapes of a query.

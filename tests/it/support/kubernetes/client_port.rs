@@ -96,6 +96,6 @@ impl ClientPort {
         });
         let service = TowerToHyperService::new(router);
         // A cut connection is handled by the client.
-        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+        let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).with_upgrades().await;
     }
 }

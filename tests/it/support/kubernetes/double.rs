@@ -136,6 +136,11 @@ impl Double {
         self.server.bookmarks_every.send_replace(span);
     }
 
+    /// Commands in pods run the programs of this folder.
+    pub(crate) fn set_programs(&self, folder: &Path) {
+        *self.server.programs.lock().expect("nobody panics with it") = folder.to_owned();
+    }
+
     /// All requests so far.
     pub(crate) fn asked(&self) -> Vec<Asked> {
         self.server.asked.lock().expect("nobody panics with it").clone()

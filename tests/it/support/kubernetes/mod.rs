@@ -17,6 +17,7 @@ mod answer;
 mod client;
 mod client_port;
 mod double;
+mod exec;
 mod faults;
 mod patch;
 mod resource;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
@@ -67,6 +68,8 @@ pub(crate) struct Server {
     pub(crate) asked: Mutex<Vec<Asked>>,
     /// Changes when all watches end; a counter.
     pub(crate) endings: watch::Sender<(usize, Ending)>,
+    /// The folder with the programs of all containers.
+    pub(crate) programs: Mutex<PathBuf>,
     /// The interval between two bookmarks.
     pub(crate) bookmarks_every: watch::Sender<Duration>,
 }
@@ -81,6 +84,7 @@ impl Server {
             faults: watch::Sender::default(),
             asked: Mutex::default(),
             endings: watch::Sender::new((0, Ending::Cut)),
+            programs: Mutex::default(),
             bookmarks_every: watch::Sender::new(Duration::from_secs(60)),
         }
     }
