@@ -74,7 +74,7 @@ impl Probe {
         self.inner.liveness().withheld(clock::now())
     }
 
-    /// Takes over new settings, as [`Liveness::configure`] does.
+    /// Takes over new settings, as [`Liveness::configure`](crate::model::Liveness::configure) does.
     pub fn configure(&self, settings: &Settings, has_voters: bool) {
         self.inner.liveness().configure(settings, has_voters);
     }
