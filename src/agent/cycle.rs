@@ -25,7 +25,7 @@ use crate::core::roles::RoleWork;
 use crate::etcd::LeaseKeeper;
 use crate::model::{
     CloneProgress, ExitBecause, Finished, JobKind, LeaseFacts, LeaseId, MemberName, MemberRecord, Moment,
-    Outcome, Reply, RequestId, View,
+    Outcome, Reply, RequestId, Tally, View,
 };
 use crate::os::clock;
 use crate::os::notify::Systemd;
@@ -86,6 +86,7 @@ pub(super) struct LoopState {
     pub(super) unsynchronous: Vec<String>,
     pub(super) clone_since: Option<Moment>,
     pub(super) ticks: u64,
+    pub(super) tally: Tally,
     pub(super) etcd_seen_wall: i64,
     pub(super) etcd_seen_at: Option<Moment>,
     pub(super) store: StoreFile,

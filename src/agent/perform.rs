@@ -40,7 +40,10 @@ impl Cycle {
         match effect {
             MemberEffect::Say(notice) => self.say(notice),
             MemberEffect::KeepStore => self.state.store.keep(&self.core.memory().store).await,
-            MemberEffect::KeepRecord(record) => self.journal.keep(*record),
+            MemberEffect::KeepRecord(record) => {
+                self.state.tally.record(&record);
+                self.journal.keep(*record);
+            }
             MemberEffect::Route(route) => self.pods.route(route),
             MemberEffect::Label(role) => {
                 if let Some(because) = self.core.because() {

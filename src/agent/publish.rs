@@ -15,6 +15,7 @@ impl Cycle {
         self.state.recovery.look(&self.tools.postgres, seen.postgres.sql.is_some());
         let now = clock::now();
         self.state.ticks += 1;
+        self.measure(seen, now);
         let memory = self.core.memory();
         let last = self.status.borrow().clone();
         let record =
@@ -71,6 +72,7 @@ impl Cycle {
                 ("sync_waits_cancelled_total", memory.sync.cancelled),
                 ("ticks_total", self.state.ticks),
             ]),
+            tally: self.state.tally.clone(),
         };
         self.status.send_replace(Arc::new(status));
     }
@@ -84,5 +86,15 @@ impl Cycle {
             steps: self.core.journal().hand_over_steps(hand_over.since, (now, seen.wall)),
             give_up_at: WallTime(seen.wall.0.saturating_add(left_ms)),
         })
+    }
+
+    fn measure(&mut self, seen: &Observation, now: Moment) {
+        let lease = self.lease();
+        let leads = lease.leading_at(now).is_some() && seen.settings.standby_cluster.is_none();
+        let tally = &mut self.state.tally;
+        tally.lease(&lease, now);
+        tally.serving(leads, seen.postgres.answering().is_some_and(SqlFacts::is_primary), now);
+        tally.crash(self.core.memory().failures.crashes.last().copied());
+        tally.decided(self.core.because());
     }
 }

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::model::{
     CloneProgress, ClusterView, HandOverProgress, HandOverRefusal, HandOverStep, HearingFacts, JobKind,
     LeaseFacts, Me, MemberRecord, MemberState, Moment, PodFacts, PostgresFacts, Request, Role, Settings,
-    StoreMark, Suspicion,
+    StoreMark, Suspicion, Tally,
 };
 
 /// The complete result of one tick.
@@ -84,6 +84,8 @@ pub struct Status {
     pub next_tick_by: Moment,
     /// Counters for `/metrics`, by name.
     pub counters: BTreeMap<&'static str, u64>,
+    /// What was counted and measured since the start.
+    pub tally: Tally,
 }
 
 /// The state of a hand-over. Its `Display` is the sentence for the operator.
@@ -150,6 +152,7 @@ impl Status {
             ticked_at: now,
             next_tick_by: now + settings.loop_wait,
             counters: BTreeMap::new(),
+            tally: Tally::default(),
         }
     }
 }

@@ -1,12 +1,14 @@
 //! `/metrics`. Written by hand, because client libraries forbid Patroni's names of counters, which lack `_total`.
 
+mod tally;
+
 use std::fmt::Write;
 
 use super::{time, wire};
 use crate::agent::Status;
 use crate::model::{
-    Guarantee, HearingFacts, MemberState, Moment, OwnAccess, PodFailure, PodTask, PostgresFacts, Process,
-    Role, SlotFacts, Standby, StandbyKind,
+    Guarantee, HearingFacts, Histogram, MemberState, Moment, OwnAccess, PodFailure, PodTask, PostgresFacts,
+    Process, Role, SlotFacts, Standby, StandbyKind,
 };
 
 /// The whole page.
@@ -16,6 +18,7 @@ pub fn text(status: &Status, hearing: &HearingFacts, now: Moment) -> String {
     positions(&mut page, status);
     cluster(&mut page, status);
     own_metrics(&mut page, status, now);
+    tally::text(&mut page, &status.tally);
     heartbeats(&mut page, hearing, now);
     kubernetes(&mut page, status, now);
     page.text
@@ -203,6 +206,11 @@ fn own_metrics(page: &mut Page, status: &Status, now: Moment) {
 }
 
 fn heartbeats(page: &mut Page, hearing: &HearingFacts, now: Moment) {
+    page.counter(
+        "matriarch_heartbeats_received_total",
+        "Number of heartbeats of leaders that arrived and counted.",
+        hearing.received,
+    );
     let Some(heard_at) = hearing.heard_at else { return };
     page.gauge(
         "matriarch_heartbeat_age_seconds",
@@ -301,6 +309,22 @@ impl Page {
         let labels = self.labels.trim_end_matches('}');
         for (further, value) in values {
             let _ = writeln!(self.text, "{name}{labels},{further}}} {value}");
+        }
+    }
+
+    /// One histogram for each set of further labels, which end in a comma.
+    fn histograms(&mut self, name: &str, help: &str, values: &[(String, &Histogram)]) {
+        let _ = write!(self.text, "# HELP {name} {help}\n# TYPE {name} histogram\n");
+        let own = self.labels.trim_matches(['{', '}']);
+        for (further, histogram) in values {
+            for (bound, count) in histogram.buckets() {
+                let bound = if bound.is_finite() { bound.to_string() } else { "+Inf".to_owned() };
+                let _ = writeln!(self.text, "{name}_bucket{{{own},{further}le=\"{bound}\"}} {count}");
+            }
+            let labels = format!("{own},{further}");
+            let labels = labels.trim_end_matches(',');
+            let _ = writeln!(self.text, "{name}_sum{{{labels}}} {}", histogram.sum().as_secs_f64());
+            let _ = writeln!(self.text, "{name}_count{{{labels}}} {}", histogram.count());
         }
     }
 

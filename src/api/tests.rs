@@ -136,6 +136,7 @@ fn member(me: &str, role: Role, now: Moment, standby: Standby) -> Status {
         ticked_at: now,
         next_tick_by: now + Duration::from_secs(10),
         counters: BTreeMap::from([("ticks_total", 42)]),
+        tally: Tally::default(),
     }
 }
 

@@ -25,6 +25,8 @@ pub struct HeartbeatWatch {
     last: Option<LastHeartbeat>,
     polled_at: Option<Moment>,
     gaps: RecentGaps,
+    /// Heartbeats that counted, of all terms.
+    received: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +49,7 @@ impl HeartbeatWatch {
             last: None,
             polled_at: None,
             gaps: RecentGaps::default(),
+            received: 0,
         }
     }
 
@@ -58,7 +61,8 @@ impl HeartbeatWatch {
     /// Listens to the leader of this term; `None`: to nobody. All that was heard in another term is forgotten.
     pub fn listen_to(&mut self, term: Option<Term>) {
         if self.term != term {
-            *self = HeartbeatWatch { term, number: self.number, ..HeartbeatWatch::new(self.configured) };
+            let kept = HeartbeatWatch::new(self.configured);
+            *self = HeartbeatWatch { term, number: self.number, received: self.received, ..kept };
         }
     }
 
@@ -89,6 +93,7 @@ impl HeartbeatWatch {
             return;
         }
         self.number = heartbeat.number;
+        self.received += 1;
         let heard = LastHeartbeat { heard_at: now, silent_from: now };
         if let Some(before) = self.last.replace(heard) {
             self.gaps.note(now.since(before.silent_from));
@@ -124,6 +129,7 @@ impl HeartbeatWatch {
             hearing: self.hearing(now),
             heard_at: self.last.map(|last| last.heard_at),
             suspect_after: self.effective(),
+            received: self.received,
         }
     }
 }

@@ -53,6 +53,8 @@ pub struct HearingFacts {
     pub heard_at: Option<Moment>,
     /// The `suspect_after` in force on this link.
     pub suspect_after: Duration,
+    /// Heartbeats that counted, of all leaders since this member started.
+    pub received: u64,
 }
 
 /// How a leader that may be dead is replaced (dynamic setting `failover`).

@@ -56,6 +56,7 @@ mod sync;
 mod sync_names;
 mod sync_reason;
 mod tags;
+mod tally;
 mod timeline;
 mod unfenced;
 mod words;
@@ -131,6 +132,7 @@ pub use sync::{
 pub use sync_names::SyncNames;
 pub use sync_reason::SyncReason;
 pub use tags::Tags;
+pub use tally::{Histogram, Tally};
 pub use timeline::{Branch, Divergence, HistoryParseError, Switch, Timeline, TimelineHistory};
 pub use unfenced::{UnfencedKey, UnfencedPrimary, UnfencedReason, UnfencedWrite};
 pub use words::shell_words;

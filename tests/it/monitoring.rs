@@ -2,8 +2,9 @@
 
 use std::io::Write as _;
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
-use crate::support::{Cluster, Plan, python_program};
+use crate::support::{Cluster, Plan, python_program, until};
 
 /// check_patroni finds a healthy cluster healthy, and names faults correctly.
 #[tokio::test]
@@ -40,6 +41,51 @@ async fn prometheus_reads_the_metrics() {
     {
         assert!(metrics.contains(name), "{name} is missing:\n{metrics}");
     }
+    promtool_accepts(&metrics);
+}
+
+/// A switchover and a killed postmaster are counted where they happened, with their reasons and the time they took.
+#[tokio::test]
+async fn a_switchover_and_a_crash_are_counted() {
+    let cluster = Plan::new(2).start().await;
+    let words = ["switchover", "--leader", "m1", "--candidate", "m2", "--force"];
+    let output = cluster.members[1].command(&words).await;
+    assert!(output.status.success(), "{output:?}\n{}", cluster.story());
+    cluster.wait_until_well().await;
+    let leads = [
+        "matriarch_leadership_changes_total{scope=\"herd\",name=\"m2\",kind=\"switchover\",reason=\"operator\"} 1",
+        "matriarch_outage_seconds_count{scope=\"herd\",name=\"m2\",kind=\"switchover\"} 1",
+        "matriarch_outage_seconds_count{scope=\"herd\",name=\"m2\",kind=\"restart\"} 0",
+        "matriarch_leadership_phase_seconds_count{scope=\"herd\",name=\"m2\",phase=\"promotion\"} 1",
+        "matriarch_postgres_crashes_total{scope=\"herd\",name=\"m2\"} 0",
+    ];
+    wait_for_metrics(&cluster, 1, &leads).await;
+    let led = [
+        "matriarch_leadership_changes_total{scope=\"herd\",name=\"m1\",kind=\"first\",reason=\"new_cluster\"} 1",
+        "matriarch_leadership_ends_total{scope=\"herd\",name=\"m1\",reason=\"handed_over\"} 1",
+    ];
+    wait_for_metrics(&cluster, 0, &led).await;
+    cluster.members[1].kill_postmaster();
+    let crashed = [
+        "matriarch_postgres_crashes_total{scope=\"herd\",name=\"m2\"} 1",
+        "matriarch_outage_seconds_count{scope=\"herd\",name=\"m2\",kind=\"restart\"} 1",
+    ];
+    promtool_accepts(&wait_for_metrics(&cluster, 1, &crashed).await);
+}
+
+/// The page, once it has all these lines.
+async fn wait_for_metrics(cluster: &Cluster, index: usize, lines: &[&str]) -> String {
+    let mut page = String::new();
+    let seen = async || {
+        page = cluster.members[index].get("/metrics").await.map(|answer| answer.body).unwrap_or_default();
+        lines.iter().all(|line| page.lines().any(|other| other == *line)).then_some(())
+    };
+    let seen = until(Duration::from_secs(30), seen).await;
+    assert!(seen.is_some(), "not all of {lines:#?} in\n{page}\n{}", cluster.story());
+    page
+}
+
+fn promtool_accepts(metrics: &str) {
     let mut promtool = Command::new("promtool")
         .args(["check", "metrics"])
         .stdin(Stdio::piped())

@@ -6,8 +6,12 @@ use crate::model::{ClusterView, FailsafeKey, LeaderHearing, SyncMode, Term};
 
 const NOW: Moment = Moment::from_millis(1_000_000);
 
-const UNHEARD: HearingFacts =
-    HearingFacts { hearing: LeaderHearing::Unknown, heard_at: None, suspect_after: Duration::ZERO };
+const UNHEARD: HearingFacts = HearingFacts {
+    hearing: LeaderHearing::Unknown,
+    heard_at: None,
+    suspect_after: Duration::ZERO,
+    received: 0,
+};
 
 fn value(page: &str, metric: &str) -> String {
     let line = page.lines().find(|line| line.split('{').next() == Some(metric)).unwrap_or_default();
@@ -91,15 +95,18 @@ fn the_page_is_well_formed() {
     for line in page.lines().filter(|line| !line.starts_with("# patroni_postgres_state:")) {
         if let Some(rest) = line.strip_prefix("# TYPE ") {
             let (name, kind) = rest.split_once(' ').expect("a name and a type");
-            assert!(["gauge", "counter"].contains(&kind), "{line}");
+            assert!(["gauge", "counter", "histogram"].contains(&kind), "{line}");
             announced = name.to_owned();
         } else if !line.starts_with("# HELP ") {
             let (name, rest) = line.split_once('{').expect("labels");
-            assert_eq!(name, announced);
-            assert!(rest.starts_with(r#"scope="quo\"te\\",name="n1"} "#), "{line}");
+            let of = ["_bucket", "_sum", "_count"].iter().find_map(|end| name.strip_suffix(*end));
+            assert!(name == announced || of == Some(announced.as_str()), "{line}");
+            let more = rest.strip_prefix(r#"scope="quo\"te\\",name="n1""#).expect("both labels");
+            assert!(more.starts_with(['}', ',']), "{line}");
             assert!(rest.rsplit(' ').next().expect("a value").parse::<f64>().is_ok(), "{line}");
-            assert!(!seen.contains(&announced), "{line}");
-            seen.push(announced.clone());
+            let sample = line.rsplit_once(' ').expect("a value").0.to_owned();
+            assert!(!seen.contains(&sample), "{line}");
+            seen.push(sample);
         }
     }
     assert_eq!(seen.iter().filter(|name| name.starts_with("patroni_")).count(), 26);
@@ -145,13 +152,15 @@ fn metrics_of_failsafe_mode() {
 #[test]
 fn heartbeats_are_shown_where_there_are_any() {
     let status = replica(NOW);
-    assert!(!text(&status, &UNHEARD, NOW).contains("heartbeat"));
+    assert!(!text(&status, &UNHEARD, NOW).contains("heartbeat_age"));
     let heard = HearingFacts {
         hearing: LeaderHearing::Heard { term: Term(3) },
         heard_at: Some(NOW - Duration::from_millis(250)),
         suspect_after: Duration::from_millis(750),
+        received: 12,
     };
     let page = text(&status, &heard, NOW);
     assert_eq!(value(&page, "matriarch_heartbeat_age_seconds"), "0.25");
     assert_eq!(value(&page, "matriarch_suspect_after_seconds"), "0.75");
+    assert_eq!(value(&page, "matriarch_heartbeats_received_total"), "12");
 }

@@ -30,7 +30,11 @@ mod tests {
         let shown = |hearing, suspicion| {
             let mut body = Map::new();
             let suspect_after = Duration::from_millis(750);
-            insert(&mut body, &HearingFacts { hearing, heard_at: None, suspect_after }, suspicion);
+            insert(
+                &mut body,
+                &HearingFacts { hearing, heard_at: None, suspect_after, received: 0 },
+                suspicion,
+            );
             Value::Object(body)
         };
         assert_eq!(shown(LeaderHearing::Unknown, Suspicion::Unknown), json!({}));
