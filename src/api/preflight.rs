@@ -48,14 +48,15 @@ pub(super) async fn findings(
     leads(&leader, &view)?;
     let request = FailoverRequest { leader: Some(leader.clone()), candidate, ..FailoverRequest::default() };
     let (facts, answers) =
-        tokio::join!(handle.preflight_facts(), switchover::ask_candidates(handle, &request, &view),);
+        tokio::join!(handle.preflight_facts(), switchover::ask_candidates(handle, &request, &view));
+    let known = std::future::ready(answers.clone());
     let facts_of = async |(name, _): &(MemberName, PeerAnswer)| {
         let api_url = view.members.get(name).and_then(|member| member.record.api_url.as_deref());
         handle.preflight_facts_of(api_url.unwrap_or_default()).await
     };
     let (others, refused, judged) = tokio::join!(
         futures::future::join_all(answers.iter().map(facts_of)),
-        switchover::may_request(handle, LeadershipRequest::Switchover, &request, &view),
+        switchover::may_request(handle, LeadershipRequest::Switchover, &request, &view, known),
         handle.ask(Ask::JudgeCandidates { answers: answers.clone() }),
     );
     let (unfit, refusal) = match judged {

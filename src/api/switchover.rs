@@ -88,7 +88,7 @@ pub(super) async fn begin<'a>(
 ) -> Result<AcceptedRequest<'a>, HttpAnswer> {
     let (kind, request) = wanted(kind, body, clock::wall())?;
     let view = handle.read_cluster().await.map_err(|error| HttpAnswer::unavailable(&error))?;
-    may_request(handle, kind, &request, &view).await?;
+    may_request(handle, kind, &request, &view, ask_candidates(handle, &request, &view)).await?;
     let scheduled = request.scheduled_at.is_some();
     let candidate = request.candidate.clone();
     let revision = view.failover.as_ref().map(|key| key.mod_revision);
@@ -114,19 +114,21 @@ pub(super) async fn begin<'a>(
     Ok(AcceptedRequest { operation, wait: Some(wait) })
 }
 
-/// Whether the request can be written: all that is checked before it is.
+/// Whether the request can be written: all that is checked before it is. `answers`: of [`ask_candidates`]; they are not
+/// awaited where they do not matter.
 pub(super) async fn may_request(
     handle: &Handle,
     kind: LeadershipRequest,
     request: &FailoverRequest,
     view: &ClusterView,
+    answers: impl Future<Output = Vec<(MemberName, PeerAnswer)>>,
 ) -> Result<(), HttpAnswer> {
     check(kind, request, view)?;
     // For a rebuild the candidate's PostgreSQL need not run yet.
     if request.scheduled_at.is_some() || request.rebuild {
         return Ok(());
     }
-    check_members(handle, kind, request, view).await
+    check_members(handle, kind, request, view, answers.await).await
 }
 
 /// DELETE /switchover.
@@ -245,14 +247,14 @@ fn only_sync(view: &ClusterView) -> bool {
     wire::sync_settings(view).mode == SyncMode::On
 }
 
-/// Asks all possible candidates; one good one is enough.
+/// Judges the answers of all possible candidates; one good one is enough.
 async fn check_members(
     handle: &Handle,
     kind: LeadershipRequest,
     request: &FailoverRequest,
     view: &ClusterView,
+    answers: Vec<(MemberName, PeerAnswer)>,
 ) -> Result<(), HttpAnswer> {
-    let answers = ask_candidates(handle, request, view).await;
     if answers.is_empty() && request.candidate.is_none() {
         let lacking = match only_sync(view) {
             true => "can not find sync_standby",

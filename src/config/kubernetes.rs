@@ -82,7 +82,8 @@ pub(super) fn read(
         return None;
     }
     let mut selector = labels(&mut section, "labels", findings);
-    let scope_label = key(&mut section, "scope_label", findings).unwrap_or_else(|| "cluster-name".to_owned());
+    let scope_label =
+        key(&mut section, "scope_label", findings).unwrap_or_else(|| PodNames::SCOPE_LABEL.to_owned());
     let given = selector.get(&scope_label);
     if let (true, Some(node)) = (given.is_some_and(|given| given != scope), section.get("labels")) {
         let expected = format!("remove `{scope_label}`: its value is the scope, `{scope}`");

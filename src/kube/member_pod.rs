@@ -5,11 +5,10 @@ use std::path::PathBuf;
 
 use super::objects::{PodObject, PodStatus};
 use super::remote::RemoteError;
+use crate::model::PodNames;
 
 /// The container of a member, if its pod has several.
 const CONTAINER: &str = "matriarch";
-/// The label with the name of a pod's cluster.
-const SCOPE_LABEL: &str = "cluster-name";
 /// The label with the role, and its values on the primary's pod: ours, and the one of earlier Patronis.
 const ROLE_LABEL: (&str, [&str; 2]) = ("role", ["primary", "master"]);
 
@@ -34,7 +33,7 @@ impl PodSearch {
     /// The labels to ask for.
     pub(super) fn labels(&self) -> String {
         match &self.scope {
-            Some(scope) => format!("{},{SCOPE_LABEL}={scope}", self.selector),
+            Some(scope) => format!("{},{}={scope}", self.selector, PodNames::SCOPE_LABEL),
             None => self.selector.clone(),
         }
     }
@@ -114,7 +113,7 @@ impl MemberPod {
         let mut names = containers.into_iter().filter_map(|container| container.name);
         let first = names.next();
         let container = if names.any(|name| name == CONTAINER) { Some(CONTAINER.to_owned()) } else { first };
-        let scope = labels.get(SCOPE_LABEL).cloned();
+        let scope = labels.get(PodNames::SCOPE_LABEL).cloned();
         MemberPod { name: pod.metadata.name.unwrap_or_default(), container, scope, phase, fitness }
     }
 }

@@ -90,6 +90,11 @@ pub struct PodNames {
     pub readiness_gate: Option<String>,
 }
 
+impl PodNames {
+    /// Patroni's default name of the label with the scope.
+    pub const SCOPE_LABEL: &str = "cluster-name";
+}
+
 impl Default for PodNames {
     /// Patroni's default names.
     fn default() -> PodNames {

@@ -322,7 +322,8 @@ impl fmt::Display for StoreReason {
             StoreReason::Unsettled { missing } => write!(
                 f,
                 "etcd's store went back in time: nobody leads before all members that may hold acknowledged commits, or \
-                 lead in failsafe mode, have answered; missing: {}; `failover --candidate NAME --force` leads without them and loses their newer data",
+                 lead in failsafe mode, have answered; missing: {}; `failover --candidate NAME --force` leads without them and loses their newer data: \
+                 stop their machines first",
                 missing.iter().map(MemberName::as_str).collect::<Vec<_>>().join(", ")
             ),
         }
