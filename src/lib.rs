@@ -33,9 +33,9 @@
 //!   not know the REST interface.
 //! * [`api`]: the REST interface of a member, and gRPC in its words. **Invariant:** it answers from the published
 //!   [`agent::Status`] and changes nothing except through orders to the loop. `proto/` has the messages of gRPC.
-//! * [`client`], [`cli`], [`demo`]: a cluster from outside, for programs and at a terminal. **Invariant:** only the
-//!   REST interface and etcd's compare-and-swap change a cluster; the files of `cli` do not import each other in a
-//!   cycle.
+//! * [`client`], [`cli`], [`demo`], [`observe`]: a cluster from outside, for programs and at a terminal.
+//!   **Invariant:** only the REST interface and etcd's compare-and-swap change a cluster; the files of `cli` do not
+//!   import each other in a cycle.
 //! * [`app`]: the root. It looks at the machine, builds agent and REST interface, and dispatches the commands.
 //!   **Invariant:** nothing imports it.
 //!
@@ -85,5 +85,6 @@ pub mod client;
 pub mod cli;
 
 pub mod demo;
+pub mod observe;
 
 pub mod app;

@@ -52,6 +52,19 @@ pub(super) struct Caller {
     pub(super) certified: bool,
 }
 
+impl Caller {
+    /// The request with who asked in it: what the caller says of itself, and where it called from.
+    pub(super) fn signed(self, mut body: Map<String, Value>, way: &str) -> Map<String, Value> {
+        let from = format!("{way} from {}", self.address);
+        let by = match body.get("requested_by").and_then(Value::as_str) {
+            Some(who) => format!("{who}, {from}"),
+            None => from,
+        };
+        body.insert("requested_by".to_owned(), by.into());
+        body
+    }
+}
+
 /// All routes, over one handle to the loop.
 pub(super) struct Routes {
     pub(super) handle: Handle,
@@ -198,11 +211,11 @@ impl Routes {
                 Ok(answer_of(&operate::reinitialize(handle, &optional(body).await?).await))
             }
             MutatingRoute::Switchover => {
-                let body = required(&head, body).await?;
+                let body = caller.signed(required(&head, body).await?, "REST");
                 switchover::request(handle, switchover::LeadershipRequest::Switchover, &body).await
             }
             MutatingRoute::Failover => {
-                let body = required(&head, body).await?;
+                let body = caller.signed(required(&head, body).await?, "REST");
                 switchover::request(handle, switchover::LeadershipRequest::Failover, &body).await
             }
             MutatingRoute::CancelSwitchover => switchover::cancel(handle).await,

@@ -13,9 +13,9 @@ const OPERATIONS_MAX: usize = 50;
 /// Answers for `path`.
 pub(super) async fn get(handle: &Handle, path: &str) -> HttpAnswer {
     match path.trim_end_matches('/').strip_prefix("/operations/") {
-        None => listed(handle).await.unwrap_or_else(|refusal| refusal),
+        None => answer(listed(handle).await),
         Some(id) => match id.parse() {
-            Ok(id) => one(handle, id).await.unwrap_or_else(|refusal| refusal),
+            Ok(id) => answer(one(handle, id).await),
             Err(_) => {
                 HttpAnswer::text(400, format!("`{id}` is no identifier of an operation: it is a number"))
             }
@@ -23,12 +23,18 @@ pub(super) async fn get(handle: &Handle, path: &str) -> HttpAnswer {
     }
 }
 
-async fn listed(handle: &Handle) -> Result<HttpAnswer, HttpAnswer> {
-    let (_, all) = all(handle).await?;
-    Ok(HttpAnswer::json(200, &all.iter().take(OPERATIONS_MAX).map(operation_body).collect()))
+fn answer<T: Into<Value>>(found: Result<T, HttpAnswer>) -> HttpAnswer {
+    found.map_or_else(|refusal| refusal, |found| HttpAnswer::json(200, &found.into()))
 }
 
-async fn one(handle: &Handle, id: OperationId) -> Result<HttpAnswer, HttpAnswer> {
+/// The newest, as JSON.
+pub(super) async fn listed(handle: &Handle) -> Result<Vec<Value>, HttpAnswer> {
+    let (_, all) = all(handle).await?;
+    Ok(all.iter().take(OPERATIONS_MAX).map(operation_body).collect())
+}
+
+/// One, as JSON.
+pub(super) async fn one(handle: &Handle, id: OperationId) -> Result<Value, HttpAnswer> {
     let (view, all) = all(handle).await?;
     let found = all.iter().find(|operation| operation.id == id);
     let found = found.ok_or_else(|| HttpAnswer::text(404, format!("etcd knows no operation {id}")))?;
@@ -41,9 +47,9 @@ async fn one(handle: &Handle, id: OperationId) -> Result<HttpAnswer, HttpAnswer>
         && let Ok(Value::Object(theirs)) = serde_json::from_str(&text)
         && theirs.get("id") == Some(&json!(id))
     {
-        return Ok(HttpAnswer::json(200, &Value::Object(theirs)));
+        return Ok(Value::Object(theirs));
     }
-    Ok(HttpAnswer::json(200, &operation_body(found)))
+    Ok(operation_body(found))
 }
 
 async fn all(handle: &Handle) -> Result<(ClusterView, Vec<Operation>), HttpAnswer> {

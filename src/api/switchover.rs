@@ -11,8 +11,8 @@ use super::answer::HttpAnswer;
 use super::{operate, rebuild, sentences, wire};
 use crate::agent::Handle;
 use crate::model::{
-    ClusterView, FailoverRequest, Ineligible, MemberName, OperationId, PeerAnswer, PeerIdentity, SyncMode,
-    WallTime, gets_wal,
+    ClusterView, FailoverRequest, Ineligible, MemberName, OperationId, PeerAnswer, PeerIdentity, StoreReason,
+    SyncMode, WallTime, gets_wal,
 };
 use crate::os::clock;
 
@@ -178,7 +178,10 @@ fn wanted(
         Some(Value::Bool(true)) if kind == LeadershipRequest::Failover => true,
         Some(_) => return Err(refused("rebuild is true or false, and of a failover")),
     };
-    Ok((kind, FailoverRequest { leader, candidate, scheduled_at: scheduled_at?, confirmed_down, rebuild }))
+    let requested_by = body.get("requested_by").and_then(Value::as_str).and_then(FailoverRequest::asker);
+    let scheduled_at = scheduled_at?;
+    let request = FailoverRequest { leader, candidate, scheduled_at, confirmed_down, rebuild, requested_by };
+    Ok((kind, request))
 }
 
 /// The members whose PostgreSQL is down, as the operator confirms: one name, or several.
@@ -214,11 +217,18 @@ fn check(kind: LeadershipRequest, request: &FailoverRequest, view: &ClusterView)
     if request.scheduled_at.is_some() {
         return Ok(());
     }
-    let left: Vec<String> = view
-        .unfenced(candidate)
-        .filter(|(name, _)| !request.confirmed_down.contains(name))
-        .map(|(name, left)| ClusterView::unfenced_text(name, left))
-        .collect();
+    let confirmed = |name: &MemberName| request.confirmed_down.contains(name);
+    let left = view.unfenced(candidate).filter(|(name, _)| !confirmed(name));
+    let mut left: Vec<String> = left.map(|(name, left)| ClusterView::unfenced_text(name, left)).collect();
+    // Of the others the candidate sees whether they are standbys.
+    let gone = |name: &&MemberName| {
+        request.is_failover() && !view.members.contains_key(*name) && Some(*name) != candidate
+    };
+    let members: Vec<MemberName> =
+        view.may_go_on().into_iter().filter(gone).filter(|name| !confirmed(name)).cloned().collect();
+    if !members.is_empty() {
+        left.push(StoreReason::MayGoOn { members }.to_string());
+    }
     if !left.is_empty() {
         return Err(HttpAnswer::text(412, format!("{} is not possible: {}", kind.noun(), left.join("; "))));
     }

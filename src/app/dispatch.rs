@@ -19,6 +19,7 @@ use crate::cli::{
 };
 use crate::config::{Config, Fault, Given};
 use crate::demo;
+use crate::observe;
 use crate::os::output;
 
 /// How long the end of a supervisor waits for a reader of its standard error.
@@ -84,6 +85,7 @@ fn dispatch(context: &Context, command: Command, parameters: Vec<(String, String
         Command::Remove(args) => wait(remove::execute(context, &args)),
         Command::History(args) => wait(history::execute(context, &args)),
         Command::Operations(args) => wait(operations::execute(context, &args)),
+        Command::Observe(args) => wait(observe::execute(context, &args)),
         Command::Why(args) => wait(why::execute(context, &args)),
         Command::Loss(args) => wait(loss::execute(context, &args)),
         Command::Explain(args) => wait(explain::execute(context, &args)),

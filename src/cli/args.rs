@@ -5,7 +5,7 @@ use clap::{Parser, Subcommand};
 use super::context::Global;
 use super::{
     check, completions, demo, dsn, edit_config, explain, failover, flush, generate_config, guard, history,
-    list, loss, man, operations, pause, query, reinit, reload, remove, restart, run, show_config,
+    list, loss, man, observe, operations, pause, query, reinit, reload, remove, restart, run, show_config,
     standby_cluster, switchover, topology, version, why,
 };
 
@@ -64,6 +64,8 @@ pub enum Command {
     History(history::HistoryArgs),
     /// Show the switchovers and failovers that operators requested, and follow one to its end
     Operations(operations::OperationsArgs),
+    /// Watch a cluster, also one of Patroni's, and say who would lead if its leader were lost. Writes nothing.
+    Observe(observe::ObserveArgs),
     /// Tell why the leadership changed: the cause, who saw it, who was considered, what may be lost
     Why(why::WhyArgs),
     /// Show what a rewind of the member on this machine threw away: transactions, and rows by relation

@@ -1,8 +1,11 @@
 //! `failover`: make a member the leader even if the current leader is gone.
 
+mod amount;
+
 use clap::Args;
 use serde_json::json;
 
+use self::amount::FailoverLoss;
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::leadership_change::LeadershipChange;
@@ -27,6 +30,10 @@ pub struct FailoverArgs {
     /// Create the cluster in etcd again from the data of the candidate. Newer data on other members is lost.
     #[arg(long)]
     rebuild: bool,
+    /// Show what the failover loses at most, and go on once that is repeated: "none", a number of bytes, or "unknown".
+    /// A script gives it here; it is refused if more would be lost by then.
+    #[arg(long, value_name = "LOSS", num_args = 0..=1, conflicts_with = "force")]
+    accept_loss: Option<Option<FailoverLoss>>,
     /// Do not ask for confirmation.
     #[arg(long)]
     force: bool,
@@ -40,7 +47,8 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
     let named = args.candidate.as_deref();
     let candidate = switchover::candidate(context, &view, named, args.force, Standbys::Any)?
         .ok_or_else(|| CliError::usage("a failover needs a candidate").hint("name it with --candidate"))?;
-    let loss = loss(&view, &member_name(&candidate)?);
+    let name = member_name(&candidate)?;
+    let (amount, loss) = (FailoverLoss::of(&view, &name), loss(&view, &name));
     let from = view.leader.as_ref().map(|leader| leader.name.to_string());
     let instead = from
         .as_ref()
@@ -57,7 +65,10 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
     };
     let question =
         format!("Fail the cluster {} over to {candidate} {instead}? {loss}{rebuilt}{down}", client.scope);
-    context.ui.consent(&question, Consent::from_force(args.force))?;
+    match &args.accept_loss {
+        Some(accepted) => accept(context, &question, amount, *accepted)?,
+        None => context.ui.consent(&question, Consent::from_force(args.force))?,
+    }
     let mut body = json!({"candidate": candidate});
     if !args.confirm_down.is_empty() {
         body["confirm_down"] = json!(args.confirm_down);
@@ -68,6 +79,28 @@ pub async fn execute(context: &Context, args: &FailoverArgs) -> CliResult {
     let change =
         LeadershipChange { word: "Failover", endpoint: "/failover", body, from, to: Some(candidate) };
     switchover::perform(context, &client, &view, change).await
+}
+
+/// Goes on only if somebody has repeated the loss.
+fn accept(
+    context: &Context,
+    question: &str,
+    loss: FailoverLoss,
+    accepted: Option<FailoverLoss>,
+) -> Result<(), CliError> {
+    let accepted = match accepted {
+        Some(accepted) => accepted,
+        None => {
+            context.ui.say(question);
+            let shown = format!("The loss is {}. Repeat it to go on: ", loss.sentence());
+            context.ui.ask(&shown)?.parse().map_err(CliError::usage)?
+        }
+    };
+    if loss <= accepted {
+        return Ok(());
+    }
+    let why = format!("the loss is {}, and {accepted} was accepted: nothing was done", loss.sentence());
+    Err(CliError::failed(why).hint(format!("--accept-loss {loss} accepts it")))
 }
 
 /// The possible loss of a failover to `candidate`, in a sentence.

@@ -33,6 +33,7 @@ impl LeadershipChange {
                 candidate: Some(name(&self.to)?),
                 confirmed_down: serde_json::from_value(down).ok()?,
                 rebuild: self.body.get("rebuild") == Some(&Value::Bool(true)),
+                requested_by: self.requested_by(),
                 ..FailoverRequest::default()
             });
         }
@@ -42,9 +43,24 @@ impl LeadershipChange {
             leader: name(&self.from),
             candidate: name(&self.to),
             scheduled_at: at.transpose().ok()?,
+            requested_by: self.requested_by(),
             ..FailoverRequest::default()
         };
         request.leader.is_some().then_some(request)
+    }
+
+    fn requested_by(&self) -> Option<String> {
+        self.body.get("requested_by").and_then(Value::as_str).and_then(FailoverRequest::asker)
+    }
+
+    /// The same with who asks in it: the user of this process.
+    pub fn signed(mut self) -> LeadershipChange {
+        let user = nix::unistd::User::from_uid(nix::unistd::getuid()).ok().flatten();
+        let user = user.map_or_else(|| format!("uid {}", nix::unistd::getuid()), |user| user.name);
+        let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+        let at = host.map_or_else(String::new, |host| format!("@{host}"));
+        self.body["requested_by"] = json!(format!("{user}{at}, matriarch"));
+        self
     }
 }
 

@@ -15,8 +15,18 @@ use super::run::RunArgs;
 use super::version::VersionArgs;
 
 /// Commands that patronictl does not have.
-const ONLY_OURS: [&str; 9] =
-    ["run", "check", "generate-config", "operations", "why", "explain", "demo", "completions", "man"];
+const ONLY_OURS: [&str; 10] = [
+    "run",
+    "check",
+    "generate-config",
+    "operations",
+    "observe",
+    "why",
+    "explain",
+    "demo",
+    "completions",
+    "man",
+];
 
 /// Parses a command line in the syntax of `called`.
 ///

@@ -7,6 +7,8 @@ use serde_json::{Map, Value, json};
 use super::context::Context;
 use super::error::{CliError, CliResult};
 use super::exit::Exit;
+use super::rolling_restart;
+use super::schedule::schedule;
 use super::selection::{Chosen, MemberRequest, MembersArgs, choose, chosen_names, send, send_each, show};
 use super::target::open;
 use super::ui::Consent;
@@ -29,6 +31,9 @@ pub struct RestartArgs {
     /// Restart only members with a pending restart.
     #[arg(long)]
     pending: bool,
+    /// One member after the other, the leader last: it hands over first, so that the cluster serves meanwhile.
+    #[arg(long, conflicts_with_all = ["any", "scheduled", "pg_version"])]
+    rolling: bool,
     /// Time limit for PostgreSQL to accept connections again.
     #[arg(long)]
     timeout: Option<String>,
@@ -43,6 +48,7 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
     show(context, &client, &view)?;
     let scheduled = match &args.scheduled {
         Some(scheduled) => scheduled.clone(),
+        None if args.rolling => String::new(),
         None => context.patronictl_asks(which.force, "Time", "now")?.unwrap_or_default(),
     };
     let schedule = schedule(&scheduled)?;
@@ -57,14 +63,16 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
         context.ui.say("No member has a pending restart");
         return Ok(Exit::Done);
     }
-    if schedule.is_none() && !which.force {
+    if schedule.is_none() && !which.force && !args.rolling {
         warn_of_new_timelines(context, &client, &chosen).await;
     }
     let when = schedule.as_ref().map_or_else(|| "now".to_owned(), |at| format!("at {at}"));
-    let question = format!("Restart PostgreSQL on {} {when}?", chosen_names(&chosen));
+    let how = if args.rolling { ", one after the other; the leader hands over first" } else { "" };
+    let question = format!("Restart PostgreSQL on {} {when}{how}?", chosen_names(&chosen));
     context.ui.consent(&question, Consent::from_force(which.force))?;
     let pg_version = match &args.pg_version {
         Some(version) => Some(version.clone()),
+        None if args.rolling => None,
         None => context.patronictl_asks(which.force, "Only if PostgreSQL is older than", "")?,
     };
     if schedule.is_some() && which.force {
@@ -72,7 +80,10 @@ pub async fn execute(context: &Context, args: &RestartArgs) -> CliResult {
     }
     let body = body(args, schedule, pg_version.filter(|version| !version.is_empty()));
     let order = MemberRequest { word: "restart", method: "POST", endpoint: "/restart", body: Some(body) };
-    send_each(context, &client, &chosen, &order).await
+    match args.rolling {
+        true => rolling_restart::execute(context, &client, &view, chosen, &order).await,
+        false => send_each(context, &client, &chosen, &order).await,
+    }
 }
 
 /// Says which leaders cannot start as the primaries that they were.
@@ -118,37 +129,9 @@ async fn forget_scheduled(client: &Client, chosen: &[Chosen]) -> Result<(), CliE
     Ok(())
 }
 
-/// A time in the members' format, with a zone; `None` for `now`.
-pub fn schedule(text: &str) -> Result<Option<String>, CliError> {
-    let text = text.trim();
-    if text.is_empty() || text == "now" {
-        return Ok(None);
-    }
-    if let Ok(at) = text.parse::<jiff::Timestamp>() {
-        return Ok(Some(at.to_string()));
-    }
-    let local =
-        text.parse::<jiff::civil::DateTime>().and_then(|time| time.to_zoned(jiff::tz::TimeZone::system()));
-    match local {
-        Ok(at) => Ok(Some(at.timestamp().to_string())),
-        Err(error) => Err(CliError::usage(format!("`{text}` is not a time"))
-            .because(&error)
-            .hint("use the format 2027-01-31T04:00:00+01:00")),
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn reads_times() {
-        assert_eq!(schedule("now").expect("now"), None);
-        let at = schedule("2027-01-31T04:00:00+01:00").expect("a time");
-        assert_eq!(at.as_deref(), Some("2027-01-31T03:00:00Z"));
-        assert!(schedule("2027-01-31T04:00").expect("local time").is_some());
-        assert!(schedule("tomorrow").is_err());
-    }
 
     #[test]
     fn warns_of_a_leader_that_cannot_restart_in_place() {

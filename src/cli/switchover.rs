@@ -11,8 +11,8 @@ use super::error::{CliError, CliResult};
 use super::exit::Exit;
 use super::leadership_change::{LeadershipChange, write_to_etcd};
 use super::preflight;
-use super::restart::schedule;
 use super::rows::standby_kind;
+use super::schedule::schedule;
 use super::selection::{member_name, member_names, show};
 use super::target::open;
 use super::ui::Consent;
@@ -76,10 +76,7 @@ pub async fn execute(context: &Context, args: &SwitchoverArgs) -> CliResult {
     }
     let at = args.scheduled.as_deref().map(schedule).transpose()?.flatten();
     // At a later time other standbys may be synchronous.
-    let standbys = match wire::sync_settings(&view).mode {
-        SyncMode::On if at.is_none() => Standbys::Sync,
-        SyncMode::On | SyncMode::Off | SyncMode::Quorum => Standbys::Any,
-    };
+    let standbys = if at.is_none() { Standbys::of(&view) } else { Standbys::Any };
     let candidate = candidate(context, &view, args.candidate.as_deref(), args.force, standbys)?;
     let at = match &args.scheduled {
         Some(_) => at,
@@ -111,6 +108,15 @@ pub enum Standbys {
     Any,
     /// Synchronous standbys: the cluster refuses others.
     Sync,
+}
+
+impl Standbys {
+    fn of(view: &ClusterView) -> Standbys {
+        match wire::sync_settings(view).mode {
+            SyncMode::On => Standbys::Sync,
+            SyncMode::Off | SyncMode::Quorum => Standbys::Any,
+        }
+    }
 }
 
 /// The named or chosen candidate; `None` leaves the choice to the cluster.
@@ -176,6 +182,11 @@ fn refused(view: &ClusterView, name: &MemberName, listed: &str, why: &Ineligible
     }
 }
 
+/// Whether any member can take over from the leader, by the keys in etcd.
+pub fn has_candidate(view: &ClusterView) -> bool {
+    view.members.keys().any(|name| fit(view, name, Standbys::of(view)).is_ok())
+}
+
 /// The possible candidates, for a sentence; asynchronous ones are marked while some are synchronous.
 fn eligible(view: &ClusterView, standbys: Standbys) -> Vec<String> {
     let synchronous = |name: &MemberName| standby_kind(view, name) != StandbyKind::Asynchronous;
@@ -195,7 +206,7 @@ pub async fn perform(
     view: &ClusterView,
     change: LeadershipChange,
 ) -> CliResult {
-    let began = Instant::now();
+    let (change, began) = (change.signed(), Instant::now());
     let asked = member_to_ask(view, &change);
     let answer = tokio::select! {
         answer = ask(client, view, &change, asked.as_deref()) => answer,

@@ -10,7 +10,7 @@ use super::error::ClientError;
 use super::target::Target;
 use crate::config::Ctl;
 use crate::etcd::Etcd;
-use crate::model::{ClusterView, FailoverRequest, JournalRecord, LeaseId, MemberName};
+use crate::model::{ClusterView, FailoverRequest, JournalRecord, LeaseId, MemberName, PeerAnswer};
 use crate::os::tls::{self, Identity, TlsError, Trust};
 use crate::peer::{Call, Peers, endpoint_url};
 
@@ -131,6 +131,11 @@ impl Client {
     pub async fn ask(&self, api_url: &str) -> Option<Value> {
         let answer = self.call("GET", api_url, "/patroni", None, ASK_WITHIN).await.ok()?;
         serde_json::from_str(&answer.body).ok()
+    }
+
+    /// A member's state as another member reads it. A missing answer is one, too.
+    pub async fn ask_as_member(&self, api_url: &str) -> PeerAnswer {
+        self.peers.ask(api_url, ASK_WITHIN).await
     }
 
     /// Calls the leader, then the other members, until one answers.

@@ -169,6 +169,11 @@ fn tree(dynamic_json: &str) -> Node {
     Node::from_json(&json, &ValueOrigin { source: "config".to_owned(), line: None })
 }
 
+/// The settings in the JSON text of the key `config`, for programs other than a member. Invalid values count as absent.
+pub fn settings(dynamic_json: &str) -> Settings {
+    read(&tree(dynamic_json), &mut ConfigFindings::default()).0
+}
+
 /// Synchronous replication in the JSON text of the key `config`, for programs other than a member. Invalid values count
 /// as absent.
 pub fn sync_settings(dynamic_json: &str) -> SyncSettings {

@@ -47,7 +47,7 @@ mod watchdog;
 mod tests;
 
 pub use bootstrap::BootstrapConfig;
-pub use dynamic::{Effective, effective, is_of_standby_cluster, pauses, sync_settings};
+pub use dynamic::{Effective, effective, is_of_standby_cluster, pauses, settings, sync_settings};
 pub use etcd::EtcdConfig;
 pub use fault::{Fault, Faults, ValueOrigin};
 pub use given::{Given, new_parameters};

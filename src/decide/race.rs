@@ -110,7 +110,10 @@ fn primary_may_live(tick: &mut Tick<'_>, asked: &RaceRequest<'_>, sql: &SqlFacts
         return Some(reason);
     }
     match forced {
-        Some(_) => store::bars(tick),
+        Some(request) => {
+            let rivals = rivals(tick);
+            store::bars(tick, request, rivals)
+        }
         // WAL comes from the remote primary, and no member is promoted.
         None if tick.in_standby_cluster() => None,
         None => unfenced::lives(tick, sql),

@@ -11,13 +11,15 @@ use super::{
     sync,
 };
 use crate::model::{
-    ControlFile, Job, JobKind, Reason, SqlFacts, SyncReason, Term, Timeline, Unfit, WaitingOn,
+    ControlFile, Job, JobKind, Moment, Reason, SqlFacts, SyncReason, Term, Timeline, Unfit, WaitingOn,
 };
 
 /// With more unexpected ends of the postmaster than this within [`CRASH_WINDOW`], another member is to lead.
 const CRASHES_MAX: usize = 2;
 /// See [`CRASHES_MAX`].
 const CRASH_WINDOW: Duration = Duration::from_secs(300);
+/// A start after a crash that takes longer than this takes longer than a promotion elsewhere.
+const SLOW_START: Duration = Duration::from_secs(1);
 /// Failed starts or promotions in a row before another member is to lead.
 const FAILURES_MAX: u32 = 3;
 
@@ -71,9 +73,23 @@ fn why_another(tick: &mut Tick<'_>, planned: bool) -> Option<Reason> {
     if is_permanent {
         return Some(Reason::CrashBudgetSpent);
     }
-    // A synchronous member loses no acknowledged commit, and serves sooner.
-    let crashed = !tick.memory.failures.crashes.is_empty() && tick.sync_record().is_some();
-    crashed.then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
+    has_crashed(tick).then_some(Reason::Sync(SyncReason::CrashedWithSuccessor))
+}
+
+/// It has, and commits wait for standbys: a synchronous one loses no acknowledged commit, and serves sooner.
+fn has_crashed(tick: &Tick<'_>) -> bool {
+    !tick.memory.failures.crashes.is_empty() && tick.sync_record().is_some()
+}
+
+/// The start of a crashed leader's PostgreSQL takes long (much WAL to replay, a disk or a log that hangs), and by now a
+/// synchronous standby can lead.
+pub(super) fn is_too_slow(tick: &mut Tick<'_>, since: Moment) -> bool {
+    if is_planned(tick) || !has_crashed(tick) || tick.ends() {
+        return false;
+    }
+    let slow_at = since + SLOW_START;
+    tick.wake_at(slow_at.max(tick.now + Duration::from_millis(200)), WaitingOn::Postgres);
+    slow_at <= tick.now && race::candidates(tick) == Candidates::Some
 }
 
 /// Gives the key away if another member can lead. `None` where no member can: then this member goes on, as the key
@@ -182,6 +198,7 @@ pub(super) fn silent(tick: &mut Tick<'_>, term: Term) -> Reason {
     let turned_away = tick.seen.postgres.turned_away_since.filter(|since| *since + half <= tick.now);
     let because = match turned_away {
         Some(_) => Some(Reason::Unfit(Unfit::TurnsAway)),
+        None if is_too_slow(tick, started_at) => Some(Reason::StartTooSlow),
         None => (give_up_at <= tick.now).then_some(Reason::StartTooSlow),
     };
     let never_answered = tick.seen.postgres.sql.is_none();

@@ -11,12 +11,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use super::failsafe;
 use super::position::{Position, comparable};
 use super::tick::Tick;
+use super::{failsafe, peers};
 use crate::model::{
-    Action, ClusterView, DataDirectory, GenerationWrite, JobKind, MemberName, Moment, Reason, RunningJob,
-    StoreChange, StoreGeneration, StoreKeys, StoreReason, StoreSeen, SyncMode, Term, WaitingOn,
+    Action, ClusterView, DataDirectory, FailoverRequest, GenerationWrite, JobKind, MemberName, Moment,
+    Reason, RunningJob, StoreChange, StoreGeneration, StoreKeys, StoreReason, StoreSeen, SyncMode, Term,
+    WaitingOn,
 };
 
 /// A write to `generation` that etcd does not show by then is repeated.
@@ -137,14 +138,39 @@ fn old_leases_end(tick: &Tick<'_>) -> Moment {
 }
 
 /// Why a member must not lead yet, even when an operator accepts any loss: the former primary may be frozen, and could
-/// write once more.
-pub(super) fn bars(tick: &mut Tick<'_>) -> Option<Reason> {
-    let end = old_leases_end(tick);
-    if !tick.is_unsettled() || end <= tick.now {
+/// write once more. Or it may go on in failsafe mode, for as long as it likes: whoever does not answer as a standby
+/// has to be stopped then, and the operator confirms that. `rivals` are asked.
+pub(super) fn bars(
+    tick: &mut Tick<'_>,
+    forced: &FailoverRequest,
+    rivals: Vec<(MemberName, String)>,
+) -> Option<Reason> {
+    if !tick.is_unsettled() {
         return None;
     }
-    tick.wake_at(end, WaitingOn::Lease);
-    Some(Reason::Store(StoreReason::OldLeases))
+    let end = old_leases_end(tick);
+    if tick.now < end {
+        tick.wake_at(end, WaitingOn::Lease);
+        return Some(Reason::Store(StoreReason::OldLeases));
+    }
+    if !may_go_on(tick) {
+        return None;
+    }
+    if !peers::ask(tick, &rivals) {
+        return Some(Reason::AskingMembers);
+    }
+    let known = tick.others().map(|(name, _)| name.clone());
+    let mut members: BTreeSet<MemberName> = known.chain(tick.may_hold_commits()).collect();
+    members.retain(|name| !forced.confirmed_down.contains(name) && !shows_standby(tick, name));
+    if members.is_empty() {
+        return None;
+    }
+    peers::ask_again(tick, rivals, false);
+    Some(Reason::Store(StoreReason::MayGoOn { members: members.into_iter().collect() }))
+}
+
+fn shows_standby(tick: &Tick<'_>, member: &MemberName) -> bool {
+    tick.answer_of(member).is_some_and(|answer| answer.no_data || (answer.reachable && answer.in_recovery))
 }
 
 /// Why my WAL does not allow me to lead, while the store's generation is unsettled. Where commits wait for standbys,

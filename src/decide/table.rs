@@ -175,8 +175,12 @@ fn busy(tick: &mut Tick<'_>, running: &RunningJob, leadership: &Leadership) -> R
         | JobKind::Rewind
         | JobKind::CheckpointAfterPromotion => false,
     };
+    let starts = matches!(job, JobKind::StartPrimary | JobKind::StartStandby) && may_promote;
     if pointless {
         tick.act(Action::CancelJob);
+    } else if starts && start::is_too_slow(tick, running.since) {
+        tick.act(Action::CancelJob);
+        return Reason::StartTooSlow;
     } else if job == JobKind::Promote
         && let Some(reason) = liveness::watch_promotion(tick)
     {

@@ -1,6 +1,6 @@
 //! The keys of one cluster in etcd, decoded, at one revision.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -124,6 +124,13 @@ impl ClusterView {
         self.generation.as_ref().filter(|key| !key.record.settled)
     }
 
+    /// Whoever may go on as a primary in failsafe mode, without a lease, beside a store that went back in time and is
+    /// not settled.
+    pub fn may_go_on(&self) -> BTreeSet<&MemberName> {
+        let record = self.unsettled().map(|key| &key.record).filter(|record| record.failsafe);
+        record.into_iter().flat_map(|record| record.members.iter().chain(&record.promised)).collect()
+    }
+
     /// The timeline the history implies; `None` when nothing is known.
     pub fn timeline(&self) -> Option<Timeline> {
         let history = self.history.as_ref()?;
@@ -217,9 +224,18 @@ pub struct FailoverRequest {
     /// etcd knows no cluster: rebuild the cluster from the candidate's data. Ours, too.
     #[serde(default)]
     pub rebuild: bool,
+    /// Who asked, and by what, for people to read. Ours.
+    #[serde(default)]
+    pub requested_by: Option<String>,
 }
 
 impl FailoverRequest {
+    /// Who asked, by `text` that anybody may have written: one line of at most 200 characters; `None` for an empty one.
+    pub fn asker(text: &str) -> Option<String> {
+        let line: String = text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(200).collect();
+        Some(line.trim().to_owned()).filter(|line| !line.is_empty())
+    }
+
     /// True for a manual failover.
     pub fn is_failover(&self) -> bool {
         self.leader.is_none()

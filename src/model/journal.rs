@@ -177,6 +177,9 @@ pub struct ChangeRequest {
     /// Its time, where it was scheduled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub scheduled_at: Option<WallTime>,
+    /// Who asked, and by what.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requested_by: Option<String>,
 }
 
 /// A fact, with its time by the clock of the member that recorded it.
@@ -293,8 +296,8 @@ fn is_zero(number: &usize) -> bool {
 impl ChangeRequest {
     /// The request in the key `failover`.
     pub fn of(key: &FailoverKey) -> ChangeRequest {
-        let FailoverRequest { leader, candidate, scheduled_at, .. } = key.request.clone();
-        ChangeRequest { id: Some(key.mod_revision), leader, candidate, scheduled_at }
+        let FailoverRequest { leader, candidate, scheduled_at, requested_by, .. } = key.request.clone();
+        ChangeRequest { id: Some(key.mod_revision), leader, candidate, scheduled_at, requested_by }
     }
 }
 

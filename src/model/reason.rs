@@ -58,7 +58,7 @@ pub enum Reason {
     CrashedLeader,
     #[error("PostgreSQL crashes repeatedly and another member can lead: releasing the key")]
     CrashBudgetSpent,
-    #[error("PostgreSQL takes longer than primary_start_timeout and another member can lead")]
+    #[error("the start of PostgreSQL takes too long and another member can lead")]
     StartTooSlow,
     #[error("the leader key is mine but there is no usable data here: releasing the key")]
     NoDataToLead,

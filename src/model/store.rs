@@ -119,6 +119,12 @@ pub enum StoreReason {
     },
     /// A primary may still run under a lease of the earlier store, whichever member is to lead.
     OldLeases,
+    /// An operator wants a member to lead, and these may go on as primaries in failsafe mode: they do not answer as
+    /// standbys.
+    MayGoOn {
+        /// Their names.
+        members: Vec<MemberName>,
+    },
 }
 
 /// The key `generation`: the store was replaced or restored, and leadership begins anew.
@@ -131,7 +137,7 @@ pub struct StoreGeneration {
     pub settled: bool,
     /// The members that may have acknowledged commits, as the writer knew them.
     pub promised: BTreeSet<MemberName>,
-    /// The members that had data, as the writer knew them.
+    /// The members that had data, or that the key `failsafe` named, as the writer knew them.
     pub members: BTreeSet<MemberName>,
     /// The key `failsafe` named members, as the writer knew it.
     pub failsafe: bool,
@@ -185,7 +191,10 @@ impl StoreKeys {
             promised.extend(before.promised.iter().cloned());
             with_data.extend(before.members.iter().cloned());
         }
-        let names = view.failsafe.as_ref().is_some_and(|key| !key.members.is_empty());
+        let in_failsafe = view.failsafe.iter().flat_map(|key| key.members.keys());
+        // Their member keys end with their leases while they go on.
+        with_data.extend(in_failsafe.clone().cloned());
+        let names = in_failsafe.count() > 0;
         // A leader that does not know of a shorter TTL has no other term.
         let leader = view.leader.as_ref().map_or(0, |key| key.term.0);
         let keeps_ttl = view.unsettled().is_some() || leader == 0 || leader == before.leader;
@@ -322,12 +331,29 @@ impl fmt::Display for StoreReason {
             StoreReason::Unsettled { missing } => write!(
                 f,
                 "etcd's store went back in time: nobody leads before all members that may hold acknowledged commits, or \
-                 lead in failsafe mode, have answered; missing: {}; `failover --candidate NAME --force` leads without them and loses their newer data: \
-                 stop their machines first",
-                missing.iter().map(MemberName::as_str).collect::<Vec<_>>().join(", ")
+                 lead in failsafe mode, have answered; missing: {}; stop their machines and `failover --candidate NAME{}` to \
+                 lead without them; their newer data is lost",
+                listed(missing),
+                confirmations(missing)
+            ),
+            StoreReason::MayGoOn { members } => write!(
+                f,
+                "etcd's store went back in time, and a primary in failsafe mode may go on without it; not known to be \
+                 standbys: {}; stop their machines and repeat the failover with{}",
+                listed(members),
+                confirmations(members)
             ),
         }
     }
+}
+
+fn listed(members: &[MemberName]) -> String {
+    members.iter().map(MemberName::as_str).collect::<Vec<_>>().join(", ")
+}
+
+/// As options of `failover`.
+fn confirmations(members: &[MemberName]) -> String {
+    members.iter().map(|name| format!(" --confirm-down {name}")).collect()
 }
 
 impl fmt::Display for StoreChange {

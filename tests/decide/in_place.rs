@@ -255,3 +255,38 @@ fn answers_from_before_a_crash_do_not_count() {
         [JobKind::ReleaseLeadership]
     );
 }
+
+/// A start that takes long (a disk or a log that hangs, much WAL) does not keep the key once a synchronous standby can
+/// lead, in whatever state the start is.
+#[test]
+fn a_slow_start_after_a_crash_is_given_up_for_a_standby() {
+    for released in [false, true] {
+        let mut world = World::new();
+        world.synchronous(SyncMode::Quorum, record("a", 1, &["b", "c"])).i_lead().postgres(up(primary(1000)));
+        world.tick();
+        world.later(100).postgres(down(ControlState::InProduction)).tick();
+        world.later(5).gone("b").gone("c");
+        let job = Job::StartPrimary { term: Term(50), within: WITHIN, first: false };
+        assert!(world.tick().actions.contains(&Action::Start(job.clone())));
+        world.seen.job = Some(RunningJob { job, since: world.now });
+        if released {
+            let starts = Process::Up { pid: 43, since: world.now, standby_start: false };
+            world.seen.postgres.process = starts;
+        }
+        world.later(500).answers("b", 1000);
+        assert!(!world.tick().actions.contains(&Action::CancelJob), "a start takes a moment");
+        world.later(1000).gone("b").gone("c");
+        assert!(!world.tick().actions.contains(&Action::CancelJob), "nobody else can lead");
+        world.later(300).answers("b", 1000);
+        let given_up = world.tick();
+        assert_eq!(given_up.because, Reason::StartTooSlow);
+        assert!(given_up.actions.contains(&Action::CancelJob));
+        world.seen.job = None;
+        world.later(10).answers("b", 1000).ends(JobKind::StartPrimary, Outcome::Cancelled);
+        if released {
+            assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
+            world.later(10).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
+        }
+        assert_eq!(jobs(&world.tick().actions), [JobKind::ReleaseLeadership]);
+    }
+}

@@ -1,5 +1,6 @@
 //! Recruiting: a leader that no member hears is replaced before its lease ends.
 
+mod promises;
 mod seclusion;
 mod two_members;
 
@@ -129,7 +130,7 @@ fn who_has_every_commit_needs_a_witness_only() {
 #[test]
 fn a_leader_that_says_nothing_is_not_waited_for_long() {
     let mut world = suspecting(1);
-    for (millis, begun) in [(100, 0), (99, 0), (1, 1)] {
+    for (millis, begun) in [(100, 0), (49, 0), (1, 1)] {
         world.later(millis);
         says(&mut world, "c", suspects);
         assert_eq!(writes(&mut world).len(), begun);
@@ -263,34 +264,6 @@ fn a_promise_counts_only_whole() {
     world.postgres(up(standby(1000)));
     says(&mut world, "c", has_promised);
     assert!(!deposes(&mut world), "I still receive");
-}
-
-/// Through any restart of the supervisor, and although a leader is there to be followed: what the first view shows may
-/// have been promised.
-#[test]
-fn a_promise_outlives_the_supervisor() {
-    for candidate in ["a", "c"] {
-        let mut world = promised(1, candidate);
-        world.memory = Default::default();
-        (world.memory.failsafe.is_free, world.seen.hearing) = (true, LeaderHearing::Unknown);
-        world.postgres(up(standby(1000)));
-        let actions = world.tick().actions;
-        assert!(actions.contains(&Action::Follow(None)), "{actions:?}");
-        for _ in 0..20 {
-            world.later(50).tells("b", super::attach::branch(&[], 1, None));
-            let follows = |action: &Action| matches!(action, Action::Follow(Some(_)));
-            assert!(!world.tick().actions.iter().any(follows));
-        }
-    }
-}
-
-/// An attempt that begins later is another matter.
-#[test]
-fn only_what_the_first_view_shows_may_have_been_promised() {
-    let mut world = world(1);
-    attempt_of(&mut world, "c");
-    world.tick();
-    assert_eq!(world.memory.recruit.promise, None);
 }
 
 #[test]

@@ -126,6 +126,7 @@ pub(super) fn switchover(candidate: Option<&str>) -> FailoverKey {
         scheduled_at: None,
         confirmed_down: Vec::new(),
         rebuild: false,
+        requested_by: None,
     };
     FailoverKey { request, mod_revision: 77 }
 }

@@ -67,6 +67,7 @@ fn a_switchover_to_a_lagging_candidate_neither_loses_commits_nor_delays_a_failov
             scheduled_at: None,
             confirmed_down: Vec::new(),
             rebuild: false,
+            requested_by: None,
         },
         mod_revision: 99,
     };
@@ -226,6 +227,7 @@ fn a_candidate_that_is_too_far_behind_is_not_waited_for() {
         scheduled_at: None,
         confirmed_down: Vec::new(),
         rebuild: false,
+        requested_by: None,
     };
     other.nobody_leads().cluster().failover = Some(FailoverKey { request, mod_revision: 99 });
     other.tick();

@@ -1,9 +1,8 @@
 //! etcd's store went back in time, was emptied or replaced: no action may rest on its content.
 
 use matriarch::model::{
-    Action, ControlState, FailoverKey, FailoverRequest, FailsafeKey, GenerationKey, GenerationWrite, Job,
-    JobKind, Leading, Reason, StoreChange, StoreGeneration, StoreReason, SyncKey, SyncMode, Term,
-    UnfencedKey,
+    Action, ControlState, FailoverKey, FailoverRequest, GenerationKey, GenerationWrite, Job, JobKind,
+    Leading, Reason, StoreChange, StoreGeneration, StoreReason, SyncKey, SyncMode, Term, UnfencedKey,
 };
 
 use super::sync::record;
@@ -11,6 +10,7 @@ use super::world::{MY_LEASE, SYSTEM_ID, THEIR_LEASE, World, down, leader, name, 
 
 mod claims;
 mod evidence;
+mod failsafe;
 mod unfenced;
 
 fn jobs(actions: &[Action]) -> Vec<JobKind> {
@@ -267,32 +267,6 @@ fn without_a_promise_silent_members_are_waited_for_a_ttl() {
     assert_eq!(world.tick().because, Reason::Store(StoreReason::Unsettled { missing: vec![name("b")] }));
     world.later(world.seen.settings.ttl.as_millis() as u64).answers("c", 1000).answers("b", 900);
     world.seen.peers.get_mut(&name("b")).expect("it has answered").reachable = false;
-    assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
-}
-
-/// In failsafe mode a leader of the earlier store may go on without a lease, by promises of members that do not know of
-/// the loss: a silent member is waited for without a limit.
-#[test]
-fn in_failsafe_mode_silent_members_are_waited_for() {
-    let mut world = World::new();
-    world.seen.settings.failsafe_mode = true;
-    let cluster = world.cluster();
-    cluster.failsafe = Some(FailsafeKey {
-        members: ["a", "b", "c"].map(|member| (name(member), String::new())).into(),
-        mod_revision: 7,
-    });
-    world.tick();
-    let begun = generations(&world.later(5).is_lost_without_record().tick().actions);
-    let GenerationWrite::Begin { record, .. } = &begun[0] else { panic!("{begun:?}") };
-    assert!(record.failsafe);
-    world.cluster().failsafe = None;
-    // The settings of the restored store do not decide it.
-    world.seen.settings.failsafe_mode = false;
-    world.later(5).generation_begins(&begun[0]).tick();
-    world.later(10 * world.seen.settings.ttl.as_millis() as u64).answers("c", 1000).answers("b", 900);
-    world.seen.peers.get_mut(&name("b")).expect("it has answered").reachable = false;
-    assert_eq!(world.tick().because, Reason::Store(StoreReason::Unsettled { missing: vec![name("b")] }));
-    world.later(5).answers("c", 1000).answers("b", 900);
     assert_eq!(jobs(&world.tick().actions), [JobKind::TakeLeadership]);
 }
 

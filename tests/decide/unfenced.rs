@@ -122,6 +122,7 @@ fn no_member_is_promoted_beside_an_unfenced_primary() {
             scheduled_at: None,
             confirmed_down: confirmed_down.iter().map(|member| name(member)).collect(),
             rebuild: false,
+            requested_by: None,
         },
         mod_revision: 70,
     };

@@ -81,7 +81,7 @@ async fn a_switchover_names_the_operator() {
     cluster.wait_until_well().await;
     let words = [
         "switchover: m1 handed the leadership over to m2",
-        "an operator asked for a switchover from m1 to m2",
+        "matriarch, REST from 127.0.0.1) asked for a switchover from m1 to m2",
         "stopping PostgreSQL to hand over to m2",
         "nothing: the old leader stopped cleanly",
     ];

@@ -23,9 +23,13 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("client", &["model", "config", "etcd", "peer", "os", "client"]),
     ("cli", &["model", "config", "client", "api::wire", "os::error_chain", "cli"]),
     ("demo", &["client", "cli", "demo"]),
+    ("observe", &["model", "decide", "config", "os::clock", "client", "cli", "observe"]),
     (
         "app",
-        &["model", "config", "os", "etcd", "peer", "fence", "kube", "agent", "api", "cli", "demo", "app"],
+        &[
+            "model", "config", "os", "etcd", "peer", "fence", "kube", "agent", "api", "cli", "demo",
+            "observe", "app",
+        ],
     ),
 ];
 

@@ -27,13 +27,7 @@ pub(crate) struct Calm {
 /// Tells the story of a seed.
 pub(crate) fn tell(request: &Request, calm: Calm) -> Ended {
     let exec = Executor::new(request.seed);
-    let trace = Trace::new(request.trace, request.quiet);
-    let sim = Sim::new(exec.clone(), options(&exec, request), trace);
-    sim.world().ledger.only = request.only.clone();
-    let Options { members, clients, .. } = sim.world().options.clone();
-    sim.start_etcd();
-    (0..members).for_each(|member| sim.start_supervisor(member));
-    (0..clients).for_each(|client| sim.start_client(client));
+    let sim = begun(&exec, request, options(&exec, request));
     if becomes_well(&sim) {
         let drawn = Duration::from_secs(exec.rng(|rng| rng.between(600, 1800)));
         let end = sim.now() + calm.lasts.unwrap_or(drawn);
@@ -44,6 +38,40 @@ pub(crate) fn tell(request: &Request, calm: Calm) -> Ended {
         becomes_well(&sim);
     }
     ended(&sim)
+}
+
+fn begun(exec: &Executor, request: &Request, options: Options) -> Sim {
+    let sim = Sim::new(exec.clone(), options, Trace::new(request.trace, request.quiet));
+    sim.world().ledger.only = request.only.clone();
+    let Options { members, clients, .. } = sim.world().options.clone();
+    sim.start_etcd();
+    (0..members).for_each(|member| sim.start_supervisor(member));
+    (0..clients).for_each(|client| sim.start_client(client));
+    sim
+}
+
+/// How long nobody accepts writes after the cable of the leader was pulled: three members in mode quorum, all well.
+#[cfg(test)]
+pub(crate) fn outage(seed: u64) -> Option<Duration> {
+    let (exec, request) = (Executor::new(seed), Request { seed, ..Request::default() });
+    let mut options = options(&exec, &request);
+    let sync = SyncSettings { mode: SyncMode::Quorum, node_count: 1, ..SyncSettings::default() };
+    options.settings =
+        Settings { ttl: Duration::from_secs(10), failover: FailoverBy::Recruit, sync, ..Settings::default() };
+    (options.members, options.file_ttl) = (3, options.settings.ttl);
+    let sim = begun(&exec, &request, options);
+    let pulled_at = becomes_well(&sim).then(|| sim.now())?;
+    let leader = sim.pull_cable()?;
+    let serves = |sim: &Sim| {
+        let world = sim.world();
+        let mut servers =
+            world.machines.iter().enumerate().filter_map(|(i, it)| Some((i, it.server.as_ref()?)));
+        servers.any(|(index, server)| index != leader && server.is_writable())
+    };
+    while !serves(&sim) {
+        (sim.exec.step(pulled_at + HEALS_WITHIN) && is_whole(&sim)).then_some(())?;
+    }
+    Some(Duration::from_nanos(sim.now().0 - pulled_at.0))
 }
 
 /// Checks all promises; false when one is broken.

@@ -35,6 +35,8 @@ pub(crate) enum Mutation {
     PromoteUnprepared,
     /// A primary that was left running in pause does not keep anybody from being promoted.
     IgnoreUnfenced,
+    /// An operator confirms that the others are down, and they run.
+    ConfirmRunning,
     /// An answer counts whoever gave it.
     TrustAnyAnswer,
     /// The leader key moves to a lease of another TTL before the guard knows of the earlier deadline.

@@ -38,6 +38,7 @@ fn two_writers_are_seen() {
     is_caught(Mutation::DeadlineTooLate, "one_writer", 20);
     is_caught(Mutation::NoDeadManTimer, "one_writer", 129);
     is_caught(Mutation::IgnoreUnfenced, "one_writer", 36);
+    is_caught(Mutation::ConfirmRunning, "one_writer", 70);
 }
 
 #[test]
@@ -89,6 +90,15 @@ fn a_leader_that_stands_still_for_a_moment_stays_and_for_seconds_does_not() {
     (0..4).for_each(|seed| assert_eq!(calm(seed, 500, 60), None, "seed {seed}"));
     let broken = calm(2, 3_000, 60).expect("somebody else leads");
     assert_eq!(broken.0, "false_alarm", "{}", broken.1);
+}
+
+/// What nothing announces has to be looked for: a member that waits for another event loses half a second here.
+#[test]
+fn a_leader_whose_cable_is_pulled_is_replaced_without_a_pause() {
+    for seed in 0..20 {
+        let outage = false_alarm::outage(seed).expect("somebody leads");
+        assert!(outage < Duration::from_millis(1_200), "seed {seed}: {outage:?}");
+    }
 }
 
 #[test]

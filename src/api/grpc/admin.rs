@@ -10,12 +10,13 @@ use tonic::{Request, Response, Status};
 
 use super::progress::{self, ProgressReport};
 use super::stream::{Messages, stream};
-use super::{Admission, messages, refusal, watching};
+use super::{Admission, messages, operations, refusal, watching};
 use crate::agent::{Handle, OrderError};
 use crate::api::answer::HttpAnswer;
 use crate::api::config::WrittenConfig;
 use crate::api::switchover::LeadershipRequest;
-use crate::api::{cluster, config, operate, switchover};
+use crate::api::{cluster, config, operate, operations as rest_operations, preflight, switchover};
+use crate::model::MemberName;
 use crate::os::clock;
 
 /// The service of one call, over the loop.
@@ -42,6 +43,7 @@ impl AdminService {
         message: fn(LeadershipProgress) -> T,
     ) -> Response<Messages<T>> {
         let handle = self.handle.clone();
+        let body = admission.caller.signed(body, "gRPC");
         stream(async move |sender| {
             let _admission = admission;
             progress::change(&handle, kind, &body, &ProgressReport::new(sender, message)).await;
@@ -137,6 +139,39 @@ impl Admin for AdminService {
         ]);
         let message = |progress| FailoverResponse { progress: Some(progress) };
         Ok(self.change(admission, LeadershipRequest::Failover, body, message))
+    }
+
+    async fn check_switchover(
+        &self,
+        request: Request<CheckSwitchoverRequest>,
+    ) -> Result<Response<CheckSwitchoverResponse>, Status> {
+        let candidate = Some(request.into_inner().candidate).filter(|name| !name.is_empty());
+        let candidate = candidate.map(MemberName::new).transpose();
+        let candidate = candidate.map_err(|error| Status::invalid_argument(error.to_string()))?;
+        let found =
+            preflight::findings(&self.handle, candidate).await.map_err(|why| refusal::status(&why))?;
+        Ok(Response::new(CheckSwitchoverResponse {
+            findings: found.iter().map(operations::finding).collect(),
+        }))
+    }
+
+    async fn list_operations(
+        &self,
+        _: Request<ListOperationsRequest>,
+    ) -> Result<Response<ListOperationsResponse>, Status> {
+        let bodies = rest_operations::listed(&self.handle).await.map_err(|why| refusal::status(&why))?;
+        Ok(Response::new(ListOperationsResponse {
+            operations: bodies.iter().map(operations::operation).collect(),
+        }))
+    }
+
+    async fn get_operation(
+        &self,
+        request: Request<GetOperationRequest>,
+    ) -> Result<Response<GetOperationResponse>, Status> {
+        let body = rest_operations::one(&self.handle, request.into_inner().id).await;
+        let body = body.map_err(|why| refusal::status(&why))?;
+        Ok(Response::new(GetOperationResponse { operation: Some(operations::operation(&body)) }))
     }
 
     async fn cancel_switchover(

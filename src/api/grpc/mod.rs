@@ -13,6 +13,7 @@
 mod admin;
 mod health;
 mod messages;
+mod operations;
 mod peer;
 mod progress;
 mod refusal;
@@ -85,7 +86,11 @@ impl CallKind {
             | ("matriarch.v1.Peer", "Hello")
             | ("grpc.health.v1.Health", "Check") => Some(CallKind::AtOnce),
             ("matriarch.v1.Peer", "Heartbeats") => Some(CallKind::Heartbeats),
-            ("matriarch.v1.Admin", "ListMembers" | "GetConfig" | "GetHistory") => Some(CallKind::Read),
+            (
+                "matriarch.v1.Admin",
+                "ListMembers" | "GetConfig" | "GetHistory" | "CheckSwitchover" | "ListOperations"
+                | "GetOperation",
+            ) => Some(CallKind::Read),
             ("matriarch.v1.Admin", "Switchover" | "Failover" | "Restart") => Some(CallKind::LongChange),
             (
                 "matriarch.v1.Admin",

@@ -1,5 +1,6 @@
 //! gRPC calls over the fake loop.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,11 +18,12 @@ use tonic_reflection::pb::v1::server_reflection_client::ServerReflectionClient;
 use tonic_reflection::pb::v1::server_reflection_request::MessageRequest;
 use tonic_reflection::pb::v1::server_reflection_response::MessageResponse;
 
-use super::{Rig, name, primary, rig, rig_with};
+use super::{Rig, name, primary, replica, rig, rig_with};
 use crate::agent::HandOverStatus;
 use crate::api::ApiSetup;
 use crate::model::{
-    Ask, HandOverStep, LeaderKey, Reply, RestartFilter, RestartRefusal, Role, Term, WallTime,
+    self, Ask, FailoverKey, HandOverStep, LeaderKey, Reply, RestartFilter, RestartRefusal, Role, Term,
+    WallTime,
 };
 use crate::os::clock;
 
@@ -53,6 +55,39 @@ async fn reads_answer() {
         (refused.code(), refused.message()),
         (Code::Unavailable, "not possible now: etcd: no endpoint answers")
     );
+}
+
+#[tokio::test]
+async fn operations_are_rests() {
+    let rig = rig(primary(clock::now())).await;
+    let mut admin = admin(&rig).await;
+    let request = model::FailoverRequest {
+        leader: Some(name("n1")),
+        requested_by: Some("alice".to_owned()),
+        ..Default::default()
+    };
+    rig.world().cluster.as_mut().expect("set").failover = Some(FailoverKey { request, mod_revision: 9 });
+    let listed = admin.list_operations(ListOperationsRequest {}).await.expect("it answers").into_inner();
+    assert_eq!(listed.operations.iter().map(|operation| operation.id).collect::<Vec<_>>(), [9]);
+    let one = admin.get_operation(GetOperationRequest { id: 9 }).await.expect("it answers").into_inner();
+    let one = one.operation.expect("always there");
+    assert_eq!((one.state(), one.requested_by.as_str()), (OperationState::UnderWay, "alice"));
+    let unknown = admin.get_operation(GetOperationRequest { id: 8 }).await.expect_err("there is none");
+    assert_eq!((unknown.code(), unknown.message()), (Code::NotFound, "etcd knows no operation 8"));
+}
+
+#[tokio::test]
+async fn a_check_is_rests() {
+    let leader = rig(primary(clock::now())).await;
+    leader.world().reply = Reply::CandidatesJudged { unfit: BTreeMap::new() };
+    let check = CheckSwitchoverRequest::default();
+    let found =
+        admin(&leader).await.check_switchover(check.clone()).await.expect("it answers").into_inner().findings;
+    assert_eq!((found[0].what.as_str(), found[0].member.as_str()), ("request", "n1"), "{found:?}");
+    assert_ne!(found[0].verdict(), FindingVerdict::Unspecified);
+    let standby = rig(replica(clock::now())).await;
+    let refused = admin(&standby).await.check_switchover(check).await.expect_err("the leader answers");
+    assert_eq!(refused.code(), Code::FailedPrecondition, "{refused}");
 }
 
 #[tokio::test]

@@ -39,7 +39,7 @@ async fn a_request_answers_with_the_identifier_of_its_operation() {
     assert!(answer.contains("\r\noperation: 9\r\n"), "{answer}");
     let (status, found) = get(&rig, "/operations/9").await;
     let expected = json!({"id": 9, "kind": "switchover", "state": "scheduled", "from": "n1", "candidate": "n2",
-        "scheduled_at": "2100-01-01T00:00:00+00:00", "phases": []});
+        "scheduled_at": "2100-01-01T00:00:00+00:00", "requested_by": "REST from 127.0.0.1", "phases": []});
     assert_eq!((status, found), (200, expected));
 }
 

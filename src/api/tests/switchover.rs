@@ -144,6 +144,7 @@ async fn a_switchover_is_scheduled_and_cancelled() {
         scheduled_at: Some(WallTime(4_102_444_800_000)),
         confirmed_down: Vec::new(),
         rebuild: false,
+        requested_by: Some("REST from 127.0.0.1".to_owned()),
     };
     assert_eq!(rig.world().failover, [Some(expected)]);
     assert_eq!(rig.call("DELETE", "/switchover", None).await.0, 200);

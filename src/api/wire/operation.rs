@@ -23,6 +23,7 @@ pub fn operation_body(operation: &Operation) -> Value {
     insert("from", json!(request.leader));
     insert("candidate", json!(request.candidate));
     insert("scheduled_at", json!(request.scheduled_at.map(time::iso)));
+    insert("requested_by", json!(request.requested_by));
     insert("leader", json!(leader));
     insert("because", json!(because));
     insert("ended_at", json!(ended_at.map(time::iso)));

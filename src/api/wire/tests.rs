@@ -155,6 +155,7 @@ fn missing_facts_are_unknown() {
         scheduled_at: Some(WallTime(1_796_032_800_000)),
         confirmed_down: Vec::new(),
         rebuild: false,
+        requested_by: None,
     };
     view.failover = Some(FailoverKey { request, mod_revision: 1 });
     let body = cluster_body("c", &view);

@@ -208,8 +208,10 @@ fn failover(now: &ClusterNow, to: &MemberName) -> WayOut {
         }
         None => "; what the last leader committed after that is lost".to_owned(),
     };
-    let left: Vec<String> =
-        now.view.unfenced(None).map(|(name, _)| format!(" --confirm-down {name}")).collect();
+    let mut left: BTreeSet<&MemberName> = now.view.unfenced(None).map(|(name, _)| name).collect();
+    let silent = |name: &MemberName| name != to && now.member(name).is_primary() != Some(false);
+    left.extend(now.view.may_go_on().into_iter().filter(|name| silent(name)));
+    let left: Vec<String> = left.iter().map(|name| format!(" --confirm-down {name}")).collect();
     let twice = match left.is_empty() {
         true => "",
         false => "; if the PostgreSQL named with --confirm-down still runs, there are two primaries",

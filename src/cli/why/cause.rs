@@ -50,13 +50,14 @@ fn asked(change: &LeaderChange) -> Option<String> {
     let (record, began) = change.began()?;
     let request = began.request.as_ref()?;
     let time = request.scheduled_at.map(|at| format!(", scheduled for {at}")).unwrap_or_default();
+    let who = request.requested_by.as_ref().map_or_else(String::new, |who| format!(" ({who})"));
     match (&request.leader, began.kind) {
         (Some(leader), ChangeKind::HandOver) => {
             let to = request.candidate.as_ref().map(|name| format!(" to {name}")).unwrap_or_default();
-            Some(format!("an operator asked for a switchover from {leader}{to}{time}"))
+            Some(format!("an operator{who} asked for a switchover from {leader}{to}{time}"))
         }
         (None, ChangeKind::HandOver | ChangeKind::Failover) => {
-            Some(format!("an operator asked for a failover to {}", record.by))
+            Some(format!("an operator{who} asked for a failover to {}", record.by))
         }
         (_, _) => None,
     }

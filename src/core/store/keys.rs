@@ -301,6 +301,7 @@ pub fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey> {
             scheduled_at: fields.get("scheduled_at").and_then(Value::as_str).and_then(wall_time),
             confirmed_down: fields.get("confirmed_down").map(names).unwrap_or_default(),
             rebuild: fields.get("rebuild").and_then(Value::as_bool).unwrap_or_default(),
+            requested_by: fields.get("requested_by").and_then(Value::as_str).and_then(FailoverRequest::asker),
         },
         Ok(_) => FailoverRequest::default(),
         Err(_) => {
@@ -308,7 +309,9 @@ pub fn failover_key(text: &str, mod_revision: i64) -> Option<FailoverKey> {
             FailoverRequest { leader: name(leader), candidate: name(candidate), ..FailoverRequest::default() }
         }
     };
-    (request != FailoverRequest::default()).then_some(FailoverKey { request, mod_revision })
+    let nothing =
+        FailoverRequest { requested_by: request.requested_by.clone(), ..FailoverRequest::default() };
+    (request != nothing).then_some(FailoverKey { request, mod_revision })
 }
 
 fn names(list: &Value) -> Vec<MemberName> {
@@ -323,7 +326,9 @@ fn wall_time(text: &str) -> Option<WallTime> {
 /// The text of the key `failover`.
 pub(super) fn failover_text(request: Option<&FailoverRequest>) -> String {
     let mut fields = Map::new();
-    if let Some(FailoverRequest { leader, candidate, scheduled_at, confirmed_down, rebuild }) = request {
+    if let Some(request) = request {
+        let FailoverRequest { leader, candidate, scheduled_at, confirmed_down, rebuild, requested_by } =
+            request;
         fields.extend(leader.as_ref().map(|name| ("leader".to_owned(), json!(name))));
         fields.extend(candidate.as_ref().map(|name| ("member".to_owned(), json!(name))));
         let at = scheduled_at.and_then(|at| jiff::Timestamp::from_millisecond(at.0).ok());
@@ -332,6 +337,7 @@ pub(super) fn failover_text(request: Option<&FailoverRequest>) -> String {
         let down = (!confirmed_down.is_empty()).then(|| json!(confirmed_down));
         fields.extend(down.map(|names| ("confirmed_down".to_owned(), names)));
         fields.extend(rebuild.then(|| ("rebuild".to_owned(), json!(true))));
+        fields.extend(requested_by.as_ref().map(|who| ("requested_by".to_owned(), json!(who))));
     }
     compact(&fields)
 }

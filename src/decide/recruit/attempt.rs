@@ -16,7 +16,7 @@ const ASK_EVERY: Duration = Duration::from_millis(50);
 /// A suspicion that has led to nothing for this long is asked about seldom.
 const EAGER_FOR: Duration = Duration::from_secs(2);
 /// A leader that works answers within this time, and so does a member that hears it.
-const ANSWERS_WITHIN: Duration = Duration::from_millis(300);
+const ANSWERS_WITHIN: Duration = Duration::from_millis(250);
 /// The pause between questions about such a suspicion.
 const ASK_SELDOM: Duration = Duration::from_secs(2);
 

@@ -33,6 +33,8 @@ use crate::model::{
 const ATTEMPT_WITHIN: Duration = Duration::from_secs(3);
 /// Half the pause after the first attempt that failed; it doubles with each.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
+/// PostgreSQL leaves its source within about this time.
+const LOOK_SOON: Duration = Duration::from_millis(10);
 /// A write to the key that etcd does not show by then is repeated.
 const AGAIN_AFTER: Duration = Duration::from_millis(500);
 
@@ -120,6 +122,8 @@ fn promise(tick: &mut Tick<'_>, leader: &LeaderKey, key: &RecruitKey) -> Reason 
     (recruit.promise, recruit.promised_at) = (Some(promise), Some(tick.now));
     recruit.deposal_failed = false;
     attach::let_go(tick);
+    // PostgreSQL announces nothing when it has left.
+    tick.wake_in(LOOK_SOON, WaitingOn::Postgres);
     Reason::Recruit(RecruitReason::Promised { leader: leader.name.clone(), candidate })
 }
 

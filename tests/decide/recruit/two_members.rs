@@ -25,6 +25,6 @@ fn a_leader_withdraws_the_attempt_of_the_only_other_member() {
     attempt_of(&mut candidate, "a");
     candidate.tick();
     detached(candidate.later(20));
-    assert!(!deposes(candidate.later(279)), "299 ms");
+    assert!(!deposes(candidate.later(229)), "249 ms");
     assert!(deposes(candidate.later(1)));
 }

@@ -46,6 +46,7 @@ async fn every_key_reads_back() {
         scheduled_at: Some(WallTime(1_795_384_347_031)),
         confirmed_down: vec![name("n-3")],
         rebuild: true,
+        requested_by: None,
     };
     assert!(is_done(etcd.write_failover(Some(&request), Some(0)).await));
     let view = read(&etcd).await;

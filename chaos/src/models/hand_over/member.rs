@@ -232,6 +232,7 @@ impl Member {
             scheduled_at: None,
             confirmed_down: Vec::new(),
             rebuild: false,
+            requested_by: None,
         };
         let members = (0..2).filter(|member| keys.leases[*member].is_some());
         ClusterView {

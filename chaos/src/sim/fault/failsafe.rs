@@ -73,13 +73,29 @@ impl Sim {
                         sim.kill_supervisor_for(rival, pause);
                     }
                 }
-                4 => {
-                    sim.cut_for(links, lasts.max(at_least));
-                    sim.store_fault();
-                }
+                4 => sim.store_is_lost_beside(links, rival, &others).await,
                 _ => sim.cut_for(links, lasts),
             }
         });
+    }
+
+    /// The leader goes on without etcd and without the links to it, and the store is lost. Before that all others may
+    /// have been away, so that the leader needs nobody's promise and has no member key any more. An operator may want
+    /// the rival to lead.
+    async fn store_is_lost_beside(&self, links: Vec<Link>, rival: usize, others: &[usize]) {
+        let (needs_nobody, after, is_asked) =
+            self.exec.rng(|rng| (rng.permille(400), rng.between(0, 14), rng.permille(400)));
+        if needs_nobody {
+            self.cut_for(self.links_to_etcd(others), self.ttls(13));
+            self.exec.sleep(self.ttls(12)).await;
+        }
+        self.cut_for(links, self.ttls(50));
+        self.exec.sleep(self.ttls(after)).await;
+        self.store_fault();
+        if is_asked {
+            self.exec.sleep(self.ttls(5)).await;
+            self.ask_failover(rival, false);
+        }
     }
 
     /// So many tenths of the TTL.

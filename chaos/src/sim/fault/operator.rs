@@ -7,6 +7,7 @@ use matriarch::core::store::{Evidence, KeyChange, Txn};
 use matriarch::model::{Ask, MemberName, RestartFilter};
 use serde_json::{Value, json};
 
+use crate::sim::mutation::Mutation;
 use crate::sim::postgres::Phase;
 use crate::sim::postgres::disk::{Data, Disk};
 use crate::sim::signal::Reply;
@@ -68,7 +69,7 @@ impl Sim {
             most.map(|(index, _)| index).filter(|index| waits && new(index))
         };
         if let Some(member) = most {
-            self.ask_failover(member);
+            self.ask_failover(member, true);
         }
     }
 
@@ -77,7 +78,10 @@ impl Sim {
         match self.exec.rng(|rng| rng.below(100)) {
             0..=32 => self.ask_switchover(member),
             33..=44 => self.change_config(),
-            45..=54 => self.ask_failover(member),
+            45..=54 => {
+                let stops = self.exec.rng(|rng| rng.permille(500));
+                self.ask_failover(member, stops);
+            }
             55..=74 => {
                 let ask = Ask::Restart { at: None, filter: RestartFilter::default() };
                 self.ask(member, ask);
@@ -142,15 +146,37 @@ impl Sim {
         self.put("failover", text.to_string());
     }
 
-    /// Whoever asks for this takes the loss.
-    fn ask_failover(&self, to: usize) {
+    /// Whoever asks for this takes the loss. Where etcd's store is not settled the operator may stop all others first.
+    pub(super) fn ask_failover(&self, to: usize, stops: bool) {
         self.note(|| format!("fault: failover to {to}"));
         let now = self.now();
         self.world().ledger.memory.forced.insert(to, now);
-        self.put(
-            "failover",
-            json!({"member": name_of(to), "confirmed_down": self.stop_unfenced()}).to_string(),
-        );
+        let mut down = self.stop_unfenced();
+        let mutated = self.world().options.mutation == Some(Mutation::ConfirmRunning);
+        if self.is_unsettled() && (stops || mutated) {
+            let members = self.world().options.members;
+            for other in (0..members).filter(|other| *other != to) {
+                down.push(name_of(other));
+                if !mutated {
+                    self.stop_machine(other);
+                }
+            }
+        }
+        self.put("failover", json!({"member": name_of(to), "confirmed_down": down}).to_string());
+    }
+
+    fn is_unsettled(&self) -> bool {
+        let world = self.world();
+        let key = world.etcd.store.keys.get(&world.keys.path("generation"));
+        let value = key.and_then(|key| serde_json::from_slice::<Value>(&key.value).ok());
+        value.is_some_and(|value| value["settled"] == false)
+    }
+
+    fn stop_machine(&self, member: usize) {
+        self.note(|| format!("{member}: an operator stops the machine"));
+        self.supervisor_pid(member).into_iter().for_each(|pid| self.exec.kill(pid));
+        self.kill_server(member);
+        self.start_again(member, self.lasts());
     }
 
     /// Whom etcd shows to run without a fence: the operator stops it before saying that it is down.

@@ -78,7 +78,7 @@ impl Sim {
         free
     }
 
-    fn start_again(&self, member: usize, after: Duration) {
+    pub(super) fn start_again(&self, member: usize, after: Duration) {
         let sim = self.clone();
         self.spawn_environment(async move {
             sim.exec.sleep(after).await;

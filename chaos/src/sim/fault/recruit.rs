@@ -6,6 +6,8 @@ use std::time::Duration;
 use matriarch::model::RecruitKey;
 
 use crate::sim::clock::At;
+#[cfg(test)]
+use crate::sim::network::Host;
 use crate::sim::world::{Sim, index_of};
 
 /// By then a sender that freezes is frozen.
@@ -54,6 +56,16 @@ impl Sim {
             }
         });
         true
+    }
+
+    /// The leader's links are cut, and stay so.
+    #[cfg(test)]
+    pub(crate) fn pull_cable(&self) -> Option<usize> {
+        let leader = self.leader()?;
+        let me = Host::Member(leader);
+        let others: Vec<Host> = self.world().network.hosts().filter(|host| *host != me).collect();
+        self.cut_links(&others.iter().flat_map(|other| [(me, *other), (*other, me)]).collect::<Vec<_>>());
+        Some(leader)
     }
 
     fn kill_supervisors_but(&self, candidate: usize, lasts: Duration) {
