@@ -42,6 +42,7 @@ mod lowered;
 mod monitoring;
 mod names;
 mod new_cluster;
+mod observe;
 mod operations;
 mod patroni_members;
 mod patronictl;
