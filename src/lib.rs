@@ -33,6 +33,7 @@
 //!   not know the REST interface.
 //! * [`api`]: the REST interface of a member, and gRPC in its words. **Invariant:** it answers from the published
 //!   [`agent::Status`] and changes nothing except through orders to the loop. `proto/` has the messages of gRPC.
+//! * [`why`]: the journal in sentences, for a member's web page and for the command line.
 //! * [`client`], [`cli`], [`demo`], [`observe`]: a cluster from outside, for programs and at a terminal.
 //!   **Invariant:** only the REST interface and etcd's compare-and-swap change a cluster; the files of `cli` do not
 //!   import each other in a cycle.
@@ -78,6 +79,8 @@ pub mod peer;
 pub mod postgres;
 
 pub mod agent;
+
+pub mod why;
 
 pub mod api;
 pub mod client;

@@ -2,7 +2,7 @@
 
 use http_body_util::Full;
 use hyper::body::Bytes;
-use hyper::header::{CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
+use hyper::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE, HeaderName, HeaderValue, SERVER};
 use hyper::{Response, StatusCode};
 use serde_json::Value;
 
@@ -22,12 +22,14 @@ pub(super) struct HttpAnswer {
     kind: Option<&'static str>,
     pub(super) body: Bytes,
     extra: Option<(&'static str, String)>,
+    /// Headers of every answer of its kind.
+    fixed: &'static [(&'static str, &'static str)],
 }
 
 impl HttpAnswer {
     /// Only a status.
     pub(super) fn bare(status: u16) -> HttpAnswer {
-        HttpAnswer { status, kind: None, body: Bytes::new(), extra: None }
+        HttpAnswer { status, kind: None, body: Bytes::new(), extra: None, fixed: &[] }
     }
 
     /// A JSON body.
@@ -43,6 +45,20 @@ impl HttpAnswer {
     /// A sentence for people.
     pub(super) fn text(status: u16, text: impl Into<String>) -> HttpAnswer {
         HttpAnswer { kind: Some("text/html"), body: text.into().into(), ..HttpAnswer::bare(status) }
+    }
+
+    /// A body of this type, with headers that no setting replaces.
+    pub(super) fn fixed(
+        kind: &'static str,
+        body: impl Into<Bytes>,
+        fixed: &'static [(&'static str, &'static str)],
+    ) -> HttpAnswer {
+        HttpAnswer { kind: Some(kind), body: body.into(), fixed, ..HttpAnswer::bare(200) }
+    }
+
+    /// This answer's status and own header, with the rest of another one.
+    pub(super) fn shown_as(self, other: HttpAnswer) -> HttpAnswer {
+        HttpAnswer { status: self.status, extra: self.extra, ..other }
     }
 
     /// The Prometheus text format.
@@ -134,6 +150,13 @@ impl HttpAnswer {
             }
         }
         headers.insert(CONTENT_TYPE, HeaderValue::from_static(kind));
+        for (name, value) in self.fixed {
+            headers.insert(HeaderName::from_static(name), HeaderValue::from_static(value));
+        }
+        if kind.starts_with("text/html") {
+            // Patroni's clients expect this type for a sentence, which may repeat what was asked: no script in it runs.
+            headers.entry(CONTENT_SECURITY_POLICY).or_insert(HeaderValue::from_static("sandbox"));
+        }
         if let Some((name, value)) = self.extra.and_then(|(name, value)| Some((name, value.try_into().ok()?)))
         {
             headers.insert(HeaderName::from_static(name), value);

@@ -11,7 +11,7 @@ use http_body_util::{BodyExt, Limited};
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{AUTHORIZATION, CONTENT_LENGTH, TRANSFER_ENCODING};
 use hyper::http::request::Parts;
-use hyper::{HeaderMap, Method, Request, Version};
+use hyper::{Method, Request, Version};
 use serde_json::{Map, Value};
 use tokio::runtime;
 use tokio::sync::OwnedSemaphorePermit;
@@ -20,9 +20,10 @@ use super::answer::HttpAnswer;
 use super::query::Query;
 use super::request_limits::{RequestClass, RequestLimits};
 use super::sentences::answer_of;
+use super::ui::UiFacts;
 use super::{
-    ApiSetup, access, cluster, config, failsafe, metrics, operate, operations, preflight, probes, switchover,
-    wire,
+    ApiSetup, access, cluster, config, failsafe, metrics, operate, operations, origin, preflight, probes,
+    switchover, ui, wire,
 };
 use crate::agent::{Handle, Status};
 use crate::model::json_spaced;
@@ -72,12 +73,15 @@ pub(super) struct Routes {
     pub(super) calls: runtime::Handle,
     /// The body of health checks, with the status that it was written from.
     body: Mutex<Option<(Arc<Status>, Bytes)>>,
+    /// What the web page shows.
+    pub(super) ui: Arc<UiFacts>,
     request_limits: RequestLimits,
 }
 
 impl Routes {
     pub(super) fn new(handle: Handle, calls: runtime::Handle) -> Routes {
-        Routes { handle, calls, body: Mutex::default(), request_limits: RequestLimits::new() }
+        let ui = Arc::new(UiFacts::new(handle.clone()));
+        Routes { handle, calls, body: Mutex::default(), ui, request_limits: RequestLimits::new() }
     }
 
     /// Answers any request. Never fails: every failure is an answer.
@@ -91,6 +95,8 @@ impl Routes {
         let query = Query::parse(request.uri().query().unwrap_or_default());
         let first = path[1..].split('/').next().unwrap_or_default().to_owned();
         match *request.method() {
+            Method::GET if first == "ui" => Box::pin(self.patiently(ui::get(self, &path, setup))).await,
+            Method::POST if first == "ui" => Box::pin(ui::post(self, &path, request, caller, setup)).await,
             Method::GET => match RequestClass::of_read(&path, caller) {
                 None => self.at_once(&first, &path, &query),
                 Some(class) => match self.request_limits.take(class) {
@@ -113,7 +119,8 @@ impl Routes {
         }
     }
 
-    async fn patiently(&self, answer: impl Future<Output = HttpAnswer>) -> HttpAnswer {
+    /// The answer, or that the loop does not answer at all.
+    pub(super) async fn patiently(&self, answer: impl Future<Output = HttpAnswer>) -> HttpAnswer {
         tokio::time::timeout(self.patience(), answer).await.unwrap_or_else(|_| HttpAnswer::stuck())
     }
 
@@ -192,7 +199,7 @@ impl Routes {
         setup: &ApiSetup,
     ) -> Result<HttpAnswer, HttpAnswer> {
         let (head, body) = request.into_parts();
-        self.admit(&head.headers, caller, setup, route != MutatingRoute::Failsafe).await?;
+        self.admit(&head, caller, setup, route != MutatingRoute::Failsafe).await?;
         let _place = self.place(route.class())?;
         let handle = &self.handle;
         match route {
@@ -228,12 +235,16 @@ impl Routes {
     /// Whether the caller may change something. `members_welcome`: also as a member, by its address.
     pub(super) async fn admit(
         &self,
-        headers: &HeaderMap,
+        head: &Parts,
         caller: Caller,
         setup: &ApiSetup,
         members_welcome: bool,
     ) -> Result<(), HttpAnswer> {
-        let status = self.handle.status();
+        origin::check(head)?;
+        let (status, headers) = (self.handle.status(), &head.headers);
+        if setup.names_nobody() && !setup.allow_unauthenticated_writes {
+            origin::check_name(head, status.last_view.as_deref())?;
+        }
         let credentials = access::RequestCredentials {
             caller,
             authorization: headers.get(AUTHORIZATION).and_then(|value| value.to_str().ok()),

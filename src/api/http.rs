@@ -8,6 +8,7 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
+use http_body_util::Either;
 use hyper::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
@@ -24,7 +25,7 @@ use super::addresses::MemberAddresses;
 use super::dispatch::{Caller, Routes};
 use super::http2::{self, Resumed};
 use super::request_limits::{Connection, WaitingConnections};
-use super::{ApiError, ApiSetup};
+use super::{ApiError, ApiSetup, ui};
 use crate::agent::Handle;
 
 /// The protocols of a TLS client's choice. HTTP/1.0 is one of them: a handshake fails if none of the client's is here.
@@ -80,7 +81,7 @@ pub async fn serve(
     let mut beside = JoinSet::new();
     beside.spawn({
         let (members, routes) = (members.clone(), routes.clone());
-        async move { tokio::join!(members.follow(&handle), routes.keep_looking()) }
+        async move { tokio::join!(members.follow(&handle), routes.keep_looking(), routes.ui.keep_sampling()) }
     });
     let waiting = WaitingConnections::default();
     let (ending_sender, ending) = watch::channel(false);
@@ -166,14 +167,23 @@ fn caller(stream: &TcpStream, address: SocketAddr, members: &MemberAddresses) ->
 async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, visit: Visit) {
     let service = service_fn({
         let (caller, waits, routes) = (visit.caller, visit.waits.clone(), visit.routes.clone());
-        let setup = visit.setup.clone();
+        let (setup, ending) = (visit.setup.clone(), visit.ending.clone());
         move |request: Request<Incoming>| {
-            let (routes, setup, waits) = (routes.clone(), setup.borrow().clone(), waits.clone());
+            let (routes, setup, ending) = (routes.clone(), setup.borrow().clone(), ending.clone());
+            let answering = waits.clone().answering();
             async move {
-                waits.answer();
-                let answer = routes.answer(request, caller, &setup).await;
-                waits.wait();
-                Ok::<_, Infallible>(answer.into_response(&setup))
+                let answer = match ui::is_stream(&request) {
+                    true => match ui::stream(&routes, &setup, ending, answering) {
+                        Ok(stream) => return Ok(stream.map(Either::Right)),
+                        Err(refusal) => refusal,
+                    },
+                    false => {
+                        let answer = routes.answer(request, caller, &setup).await;
+                        drop(answering);
+                        answer
+                    }
+                };
+                Ok::<_, Infallible>(answer.into_response(&setup).map(Either::Left))
             }
         }
     });

@@ -15,10 +15,12 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::sync::watch;
+use tonic::body::Body as CallBody;
 
 use super::grpc;
 use super::http::Visit;
 use super::request_limits::Connection;
+use super::ui;
 
 /// The most requests of one connection at once.
 const REQUESTS_MAX: u32 = 64;
@@ -35,11 +37,17 @@ const IDLE_MAX: Duration = Duration::from_secs(8);
 pub(super) async fn converse(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, visit: Visit) {
     let (under_way, mut idle) = watch::channel(0);
     let Visit { caller, waits, routes, setup, mut ending } = visit;
+    let pages_end = ending.clone();
     let service = service_fn(move |request: Request<Incoming>| {
         let under_way = UnderWay::begin(&under_way, &waits);
-        let (routes, setup) = (routes.clone(), setup.borrow().clone());
+        let (routes, setup, ending) = (routes.clone(), setup.borrow().clone(), pages_end.clone());
         async move {
-            let response = if grpc::is_call(&request) {
+            let response = if ui::is_stream(&request) {
+                match ui::stream(&routes, &setup, ending, under_way) {
+                    Ok(stream) => stream.map(|stream| Either::Right(CallBody::new(stream))),
+                    Err(refusal) => refusal.into_response(&setup).map(Either::Left),
+                }
+            } else if grpc::is_call(&request) {
                 grpc::answer(routes, request, caller, setup, under_way).await.map(Either::Right)
             } else {
                 let answer = routes.answer(request, caller, &setup).await;

@@ -4,7 +4,8 @@
 //! http ──► dispatch ──► probes, wire, metrics      status in, answer out: pure
 //!   │          │
 //!   │          ├──► preflight, operations               ──► agent::Handle
-//!   │          └──► access ──► config, operate, switchover ──► agent::Handle
+//!   │          └──► origin, access ──► config, operate, switchover ──► agent::Handle
+//!   │          └──► ui: the web page, of all of these
 //!   └─ connections, TLS; request_limits, addresses
 //! ```
 //!
@@ -29,6 +30,7 @@ mod http2;
 mod metrics;
 mod operate;
 mod operations;
+mod origin;
 mod preflight;
 mod probes;
 mod query;
@@ -38,6 +40,7 @@ mod sentences;
 mod setup;
 mod switchover;
 mod time;
+mod ui;
 pub mod wire;
 
 pub use error::ApiError;

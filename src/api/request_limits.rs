@@ -37,6 +37,8 @@ pub(super) enum RequestClass {
     Promise,
     /// A gRPC stream that lasts for as long as its caller likes.
     Stream,
+    /// A web page that follows the state.
+    Page,
     /// The heartbeats of a leader, for one member.
     Heartbeats,
 }
@@ -62,6 +64,7 @@ impl RequestClass {
             RequestClass::Peer => 64,
             RequestClass::Read => 64,
             RequestClass::Heartbeats => 64,
+            RequestClass::Page => 16,
             RequestClass::Access | RequestClass::Change | RequestClass::Promise | RequestClass::Stream => 32,
         }
     }
@@ -75,6 +78,7 @@ impl RequestClass {
             RequestClass::Change => "requests that change something",
             RequestClass::Promise => "questions of leaders in failsafe mode",
             RequestClass::Stream => "streams",
+            RequestClass::Page => "web pages that follow the state",
             RequestClass::Heartbeats => "streams of heartbeats",
         }
     }
@@ -88,6 +92,7 @@ pub(super) struct RequestLimits {
     changes: Arc<Semaphore>,
     promises: Arc<Semaphore>,
     streams: Arc<Semaphore>,
+    pages: Arc<Semaphore>,
     heartbeats: Arc<Semaphore>,
 }
 
@@ -101,6 +106,7 @@ impl RequestLimits {
             changes: semaphore(RequestClass::Change),
             promises: semaphore(RequestClass::Promise),
             streams: semaphore(RequestClass::Stream),
+            pages: semaphore(RequestClass::Page),
             heartbeats: semaphore(RequestClass::Heartbeats),
         }
     }
@@ -114,6 +120,7 @@ impl RequestLimits {
             RequestClass::Change => &self.changes,
             RequestClass::Promise => &self.promises,
             RequestClass::Stream => &self.streams,
+            RequestClass::Page => &self.pages,
             RequestClass::Heartbeats => &self.heartbeats,
         };
         semaphore.clone().try_acquire_owned().ok()
@@ -227,6 +234,12 @@ impl Connection {
         *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
     }
 
+    /// A request has arrived; it is answered until the result is dropped.
+    pub(super) fn answering(self: Arc<Connection>) -> Answering {
+        self.answer();
+        Answering(self)
+    }
+
     /// Resolves when the connection has waited too long, or its place was needed.
     pub(super) async fn idle_too_long(&self) {
         let mut phase = self.phase.subscribe();
@@ -255,6 +268,15 @@ impl Connection {
         if let Some(number) = number {
             self.waiting.lock().of(self.is_member).0.remove(&number);
         }
+    }
+}
+
+/// A request under way, of a connection that has one at a time.
+pub(super) struct Answering(Arc<Connection>);
+
+impl Drop for Answering {
+    fn drop(&mut self) {
+        self.0.wait();
     }
 }
 
@@ -314,6 +336,7 @@ mod tests {
             RequestClass::Access,
             RequestClass::Change,
             RequestClass::Stream,
+            RequestClass::Page,
             RequestClass::Heartbeats,
         ] {
             assert!(limits.take(class).is_some(), "{class:?}");

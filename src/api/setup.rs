@@ -20,6 +20,8 @@ pub struct ApiSetup {
     /// Without credentials, list and certificates: accept mutating requests from everybody, and not only from this
     /// machine and from members.
     pub allow_unauthenticated_writes: bool,
+    /// Serve the web page at `/ui`.
+    pub web_page: bool,
     /// Headers for every answer that has any.
     pub extra_headers: Vec<(String, String)>,
     /// The value of the header `Server`.
@@ -56,6 +58,7 @@ impl fmt::Debug for ApiSetup {
             .field("allowlist", &self.allowlist)
             .field("allowlist_include_members", &self.allowlist_include_members)
             .field("allow_unauthenticated_writes", &self.allow_unauthenticated_writes)
+            .field("web_page", &self.web_page)
             .field("extra_headers", &self.extra_headers)
             .field("server_tokens", &self.server_tokens)
             .field("scope", &self.scope)

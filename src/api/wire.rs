@@ -4,11 +4,13 @@
 mod change;
 mod hearing;
 mod operation;
+mod tree;
 
 use serde_json::{Map, Value, json};
 
 pub use self::change::ChangeEnd;
 pub use self::operation::operation_body;
+pub use self::tree::{source, tree};
 use super::time;
 use crate::agent::Status;
 use crate::config;

@@ -122,6 +122,7 @@ fn setup(config: &Config) -> ApiSetup {
         allowlist: rest.allowlist.clone(),
         allowlist_include_members: rest.allowlist_include_members,
         allow_unauthenticated_writes: rest.allow_unauthenticated_writes,
+        web_page: rest.ui,
         extra_headers: rest.http_extra_headers.clone(),
         server_tokens: rest.server_tokens.parse().unwrap_or_default(),
         scope: config.scope.clone(),

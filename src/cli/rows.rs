@@ -54,7 +54,11 @@ const FIRST_OWN: usize = 14;
 /// The members of `view` as a table.
 pub fn members(scope: &str, view: &ClusterView, detail: Detail) -> Sheet<'static> {
     let with_port = needs_ports(view);
-    let rows: Vec<Vec<Value>> = ordered(view, detail)
+    let ordered = match detail.tree {
+        true => wire::tree(view),
+        false => view.members.iter().map(|(name, member)| (0, name, member)).collect(),
+    };
+    let rows: Vec<Vec<Value>> = ordered
         .into_iter()
         .map(|(depth, name, member)| {
             let shown =
@@ -202,36 +206,6 @@ fn needs_ports(view: &ClusterView) -> bool {
         || view.members.values().filter_map(|member| wire::address(member.record.conn_url.as_deref()?));
     let hosts: BTreeSet<String> = addresses().map(|(host, _)| host).collect();
     addresses().any(|(_, port)| port != 5432) || hosts.len() < addresses().count()
-}
-
-/// The members by name, or as a tree below the leader, each with its depth.
-fn ordered(view: &ClusterView, detail: Detail) -> Vec<(usize, &MemberName, &MemberKey)> {
-    let leader = view.leader_member().map(|(name, _)| name);
-    let Some(leader) = leader.filter(|_| detail.tree) else {
-        return view.members.iter().map(|(name, member)| (0, name, member)).collect();
-    };
-    let source = |member: &MemberKey| match member.record.tags.replicatefrom() {
-        Some(from) if view.members.contains_key(&from) && from != *leader => from,
-        Some(_) | None => leader.clone(),
-    };
-    let mut rows = Vec::new();
-    let mut open = vec![(0, leader)];
-    while let Some((depth, name)) = open.pop() {
-        if rows.iter().any(|(_, shown, _)| *shown == name) {
-            continue;
-        }
-        rows.push((depth, name, &view.members[name]));
-        let below =
-            view.members.iter().rev().filter(|(other, member)| *other != leader && source(member) == *name);
-        open.extend(below.map(|(other, _)| (depth + 1, other)));
-    }
-    // Members that name each other as their source have no place in the tree; they are shown at the end.
-    for (name, member) in &view.members {
-        if !rows.iter().any(|(_, shown, _)| *shown == name) {
-            rows.push((1, name, member));
-        }
-    }
-    rows
 }
 
 fn clone_progress(progress: &Map<String, Value>) -> String {

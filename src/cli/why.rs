@@ -1,8 +1,5 @@
 //! `why`: the last change of leadership, and those before, from the journal.
 
-mod advice;
-mod cause;
-pub mod change;
 mod text;
 
 use std::path::{Path, PathBuf};
@@ -11,7 +8,6 @@ use clap::Args;
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use self::change::{LeaderChange, changes};
 pub use self::text::text;
 use super::context::Context;
 use super::error::{CliError, CliResult};
@@ -19,6 +15,7 @@ use super::exit::Exit;
 use super::output::{Format, document};
 use super::target::open;
 use crate::model::{ClusterView, JournalRecord, WallTime};
+use crate::why::{LeaderChange, advice, cause, changes, headline, readable};
 
 /// Options of `why`.
 #[derive(Debug, Args)]
@@ -68,7 +65,7 @@ pub async fn execute(context: &Context, args: &WhyArgs) -> CliResult {
 pub(super) fn last_headline(records: &[JournalRecord]) -> Option<String> {
     let all = changes(records);
     let change = all.iter().rev().find(|change| change.began().is_some())?;
-    Some(format!("{}, at {}", cause::headline(change), text::readable(change.at())))
+    Some(format!("{}, at {}", headline(change), readable(change.at())))
 }
 
 fn chosen<'a>(all: &'a [LeaderChange], args: &WhyArgs) -> Result<&'a LeaderChange, CliError> {
@@ -104,11 +101,11 @@ fn to_json(change: &LeaderChange, view: Option<&ClusterView>) -> Value {
     json!({
         "term": change.term,
         "at": change.at().to_string(),
-        "summary": cause::headline(change),
-        "cause": cause::cause(change),
+        "summary": headline(change),
+        "cause": cause(change),
         "loss": change.loss().map(ToString::to_string),
         "took_ms": change.took_ms(),
-        "advice": advice::of(change, view),
+        "advice": advice(change, view),
         "records": records,
     })
 }

@@ -22,6 +22,8 @@ pub struct RestApi {
     pub allowlist_include_members: bool,
     /// Whether all clients may make changes if none of the three above is set, as in Patroni.
     pub allow_unauthenticated_writes: bool,
+    /// Whether the web page at `/ui` is served.
+    pub ui: bool,
     /// The `Server` header: `original`, `minimal` or `productonly`.
     pub server_tokens: String,
     /// Headers added to every answer.
@@ -147,6 +149,7 @@ pub(super) fn read(top: &mut Section<'_>, findings: &mut ConfigFindings) -> Rest
         allowlist: rest.list("allowlist", true, findings).unwrap_or_default(),
         allowlist_include_members: rest.flag("allowlist_include_members", false, findings),
         allow_unauthenticated_writes: rest.flag("allow_unauthenticated_writes", false, findings),
+        ui: rest.flag("ui", true, findings),
         server_tokens: rest.text("server_tokens", findings).unwrap_or_else(|| "original".to_owned()),
         http_extra_headers: match tls {
             // A later header replaces an earlier one with the same name.

@@ -243,10 +243,14 @@ impl Fleet {
         let hosts = vec!["127.0.0.1"; self.members.len()].join(",");
         let ports =
             self.members.iter().map(|member| member.plan.port.to_string()).collect::<Vec<_>>().join(",");
+        let page = |member: &DemoMember| format!("  http://127.0.0.1:{}/ui\n", member.plan.rest_port);
+        let pages: String = self.members.iter().map(page).collect();
         let first = &self.members[0];
         let program = std::env::current_exe().unwrap_or_else(|_| PathBuf::from("matriarch"));
         format!(
-            "Connect to the primary, wherever it is:\n\
+            "Open in a browser, of any member; to change something, log in as demo, password {rest}:\n\
+             {pages}\
+             Connect to the primary, wherever it is:\n\
              \x20 PGPASSWORD={password} psql 'host={hosts} port={ports} user=postgres dbname=postgres \
              target_session_attrs=read-write'\n\
              Try, in another terminal:\n\
@@ -257,6 +261,7 @@ impl Fleet {
              \x20 kill -9 $(head -1 {data}/postmaster.pid)      # PostgreSQL of {name}\n\
              \x20 tail -f {dir}/*.log\n\
              Ctrl-C ends the demo and removes everything.\n",
+            rest = self.shared.rest,
             password = self.shared.superuser,
             config = first.config.display(),
             program = program.display(),

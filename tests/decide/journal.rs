@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use matriarch::cli::explain::{self, now::ClusterNow};
-use matriarch::cli::why::{self, change::changes};
+use matriarch::cli::why;
 use matriarch::core::journal::Journal;
 use matriarch::decide::{Decision, decide};
 use matriarch::model::{
@@ -176,7 +176,7 @@ fn told(stories: [&Story; 2]) -> String {
         kept.entry(record.key()).or_insert(read);
     }
     let records: Vec<_> = kept.into_values().collect();
-    let all = changes(&records);
+    let all = matriarch::why::changes(&records);
     let text = why::text(all.last().expect("a change"), None);
     assert!(text.lines().all(|line| line.chars().count() <= 80), "wider than 80 columns:\n{text}");
     text.replace(env!("CARGO_PKG_VERSION"), "VERSION")

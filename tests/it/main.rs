@@ -67,5 +67,6 @@ mod switchover;
 mod sync;
 mod sync_interfaces;
 mod tags;
+mod ui;
 mod watchdog;
 mod why;

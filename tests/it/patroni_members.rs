@@ -55,7 +55,10 @@ async fn a_cluster_of_patroni_is_taken_over_and_given_back() {
     let seen = cluster.members[1].command(&["observe", "--once"]).await;
     let seen = String::from_utf8_lossy(&seen.stdout).into_owned();
     let would = seen.lines().next().and_then(|line| line.split_once("  m1 leads; if it were lost, "));
-    assert!(would.is_some_and(|(_, would)| would.starts_with('m') && would.ends_with(" would lead")), "{seen}");
+    assert!(
+        would.is_some_and(|(_, would)| would.starts_with('m') && would.ends_with(" would lead")),
+        "{seen}"
+    );
     let writer = Writer::start(&cluster.members[0], cluster.ports()).await;
     for (by_patroni, from, to) in [(false, 0, 1), (true, 1, 0)] {
         let before = writer.interruptions();

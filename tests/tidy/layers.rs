@@ -19,9 +19,10 @@ const LAYERS: &[(&str, &[&str])] = &[
         "agent",
         &["model", "decide", "core", "config", "os", "etcd", "postgres", "peer", "fence", "kube", "agent"],
     ),
-    ("api", &["model", "config", "agent", "os::clock", "api"]),
+    ("why", &["model", "why"]),
+    ("api", &["model", "config", "agent", "why", "os::clock", "os::random", "api"]),
     ("client", &["model", "config", "etcd", "peer", "os", "client"]),
-    ("cli", &["model", "config", "client", "api::wire", "os::error_chain", "cli"]),
+    ("cli", &["model", "config", "client", "api::wire", "why", "os::error_chain", "cli"]),
     ("demo", &["client", "cli", "demo"]),
     ("observe", &["model", "decide", "config", "os::clock", "client", "cli", "observe"]),
     (

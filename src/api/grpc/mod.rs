@@ -160,7 +160,7 @@ async fn admitted(
     let kind = CallKind::of(path)
         .ok_or_else(|| tonic::Status::unimplemented(format!("there is no method {path} here")))?;
     if kind.changes() {
-        routes.admit(&head.headers, caller, &setup, true).await.map_err(|why| refusal::status(&why))?;
+        routes.admit(&head, caller, &setup, true).await.map_err(|why| refusal::status(&why))?;
     }
     // Such a call has no place yet, so its client must be able to hold nothing.
     let (short, under_way) = match kind.is_quick() {

@@ -255,6 +255,39 @@ async fn only_listed_addresses_open_unsafe_routes() {
     }
 }
 
+/// A page of another site could have an operator's browser change something, with the password that it knows.
+#[tokio::test]
+async fn a_browser_changes_nothing_for_a_foreign_page() {
+    let credentials = Some(("admin".to_owned(), "s3cret".to_owned()));
+    for setup in [ApiSetup::default(), ApiSetup { credentials, ..ApiSetup::default() }] {
+        let rig = rig_with(primary(clock::now()), setup).await;
+        let login = "Host: 127.0.0.1:8008\r\nAuthorization: Basic YWRtaW46czNjcmV0\r\n";
+        for (method, path) in [("POST", "/reload"), ("PATCH", "/config"), ("DELETE", "/switchover")] {
+            for foreign in ["Sec-Fetch-Site: cross-site", "Origin: http://evil.example", "Origin: null"] {
+                let request = format!("{method} {path} HTTP/1.0\r\n{login}{foreign}\r\n\r\n");
+                let answer = rig.raw(&request).await;
+                assert!(
+                    answer.contains(" 403 ") && answer.contains("page of another site"),
+                    "{request}{answer}"
+                );
+            }
+        }
+        assert_eq!(rig.world().reloads, 0);
+        let own = "Origin: http://127.0.0.1:8008\r\nSec-Fetch-Site: same-origin";
+        let answer = rig.raw(&format!("POST /reload HTTP/1.0\r\n{login}{own}\r\n\r\n")).await;
+        assert!(answer.contains(" 202 "), "{answer}");
+    }
+}
+
+/// A refusal may repeat what was asked, so a browser must not take it for a page of this server's own.
+#[tokio::test]
+async fn a_sentence_runs_no_script_in_a_browser() {
+    let rig = rig(primary(clock::now())).await;
+    let answer = rig.raw("GET /switchover/check?candidate=%3Cscript%3E/ HTTP/1.0\r\n\r\n").await;
+    assert!(answer.contains("<script>/"), "{answer}");
+    assert!(answer.to_lowercase().contains("content-security-policy: sandbox\r\n"), "{answer}");
+}
+
 #[tokio::test]
 async fn headers_follow_the_settings() {
     let setup = ApiSetup {

@@ -12,7 +12,7 @@ use crate::os::clock;
 /// The fake loop's answers, and its record of orders.
 pub(in crate::api) struct World {
     /// The result of a linearizable read; `None`: etcd is unavailable.
-    pub(super) cluster: Option<ClusterView>,
+    pub(in crate::api) cluster: Option<ClusterView>,
     pub(super) reply: Reply,
     pub(super) peer_reachable: bool,
     /// The standbys that stream from `n1`, by its own report.
@@ -24,8 +24,8 @@ pub(in crate::api) struct World {
     pub(super) facts: Result<PreflightFacts, String>,
     /// What other members answer.
     pub(super) peer_bodies: BTreeMap<String, (u16, String)>,
-    pub(super) journal: Vec<JournalRecord>,
-    pub(super) asked: Vec<Ask>,
+    pub(in crate::api) journal: Vec<JournalRecord>,
+    pub(in crate::api) asked: Vec<Ask>,
     pub(super) looks: usize,
     /// The loop has ended: nobody answers.
     pub(super) loop_has_ended: bool,

@@ -6,6 +6,7 @@ use std::collections::BTreeSet;
 use super::now::{ClusterNow, MemberNow};
 use crate::api::wire;
 use crate::model::{ClusterView, Lsn, MemberName};
+use crate::why;
 
 /// Something that an operator can do.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,11 +26,7 @@ const NO_LOSS: &str = "nothing is lost";
 /// Who leads, or that nobody does, in one sentence.
 pub(crate) fn state(now: &ClusterNow) -> String {
     let Some(leader) = &now.view.leader else {
-        return match now.view.initialize.as_deref() {
-            None => "nobody leads, and etcd knows no cluster of this name".to_owned(),
-            Some("") => "nobody leads: the cluster is being created".to_owned(),
-            Some(_) => "nobody leads, so no writes are accepted".to_owned(),
-        };
+        return why::nobody_leads(&now.view).to_owned();
     };
     let (name, term) = (&leader.name, leader.term);
     let member = now.member(name);

@@ -355,3 +355,15 @@ fn how_a_dead_leader_is_replaced() {
         assert!(fault.contains("failover") && fault.contains("write lease or recruit"), "{fault}");
     }
 }
+
+#[test]
+fn the_web_page_is_served_unless_it_is_switched_off() {
+    let served = |rest: &str, variables: &[(&str, &str)]| {
+        let text = WHOLE.replace("restapi: {", &format!("restapi: {{{rest}"));
+        let (config, warnings) = load(&text, variables);
+        assert!(warnings.is_empty(), "{warnings:?}");
+        config.restapi.ui
+    };
+    assert!(served("", &[]) && served("ui: on, ", &[]));
+    assert!(!served("ui: false, ", &[]) && !served("ui: true, ", &[("MATRIARCH_RESTAPI_UI", "off")]));
+}

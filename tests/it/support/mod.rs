@@ -11,6 +11,7 @@
 //! by id and only when their working directory proves that they are the test's. An ERROR line in a supervisor's log
 //! fails the test unless the test expects it.
 
+mod browser;
 mod cluster;
 mod disk;
 mod etcd;
@@ -30,6 +31,7 @@ pub(crate) mod user;
 mod wait;
 mod writer;
 
+pub(crate) use browser::Browser;
 pub(crate) use cluster::{Cluster, Plan, Seen};
 pub(crate) use disk::Disk;
 pub(crate) use etcd::{BlackHole, Etcd};

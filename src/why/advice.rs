@@ -6,7 +6,7 @@ use crate::model::{
 };
 
 /// The sentences, the most important first.
-pub(super) fn of(change: &LeaderChange, view: Option<&ClusterView>) -> Vec<String> {
+pub fn advice(change: &LeaderChange, view: Option<&ClusterView>) -> Vec<String> {
     let mut all = Vec::new();
     let new = change.began().map(|(record, _)| &record.by);
     let old = change.former().filter(|old| Some(*old) != new);

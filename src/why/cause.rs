@@ -1,10 +1,19 @@
 //! The cause of a change in one sentence: the former leader's own account first, then what others saw.
 
 use super::change::LeaderChange;
-use crate::model::{ChangeKind, JournalFact, TermEnd};
+use crate::model::{ChangeKind, ClusterView, JournalFact, TermEnd};
+
+/// That nobody leads, in one line.
+pub fn nobody_leads(view: &ClusterView) -> &'static str {
+    match view.initialize.as_deref() {
+        None => "nobody leads, and etcd knows no cluster of this name",
+        Some("") => "nobody leads: the cluster is being created",
+        Some(_) => "nobody leads, so no writes are accepted",
+    }
+}
 
 /// What happened, in one line.
-pub(super) fn headline(change: &LeaderChange) -> String {
+pub fn headline(change: &LeaderChange) -> String {
     let Some((record, began)) = change.began() else {
         return match (change.refused(), change.ended()) {
             (Some((record, _)), _) => format!("a hand-over by {} did not happen", record.by),
@@ -38,7 +47,7 @@ fn is_asked_failover(change: &LeaderChange) -> bool {
 }
 
 /// Why it happened.
-pub(super) fn cause(change: &LeaderChange) -> String {
+pub fn cause(change: &LeaderChange) -> String {
     if let Some((_, why)) = change.refused() {
         return why.to_owned();
     }
