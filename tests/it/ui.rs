@@ -92,7 +92,10 @@ async fn a_switchover_by_a_form_is_seen_on_the_page() {
     assert!(seen.contains("m1 leads (term ") && seen.contains("m2 leads (term "), "{seen}");
     assert_eq!(cluster.wait_until_well().await.leader(), Some("m2"));
     let told = page(m1).await;
-    assert!(told.contains("an operator asked for a switchover from m1 to m2"), "{told}");
+    assert!(
+        told.contains("an operator (the web page, from 127.0.0.1) asked for a switchover from m1 to m2"),
+        "{told}"
+    );
 }
 
 /// `restapi.ui: false`, at the next reload; open streams do not keep a supervisor from its end.
