@@ -273,16 +273,17 @@ fn a_slow_start_after_a_crash_is_given_up_for_a_standby() {
             let starts = Process::Up { pid: 43, since: world.now, standby_start: false };
             world.seen.postgres.process = starts;
         }
-        world.later(500).answers("b", 1000);
+        world.later(500).answers("b", 1000).answers("c", 1000);
         assert!(!world.tick().actions.contains(&Action::CancelJob), "a start takes a moment");
         world.later(1000).gone("b").gone("c");
         assert!(!world.tick().actions.contains(&Action::CancelJob), "nobody else can lead");
-        world.later(300).answers("b", 1000);
+        world.later(300).answers("b", 1000).answers("c", 1000);
         let given_up = world.tick();
         assert_eq!(given_up.because, Reason::StartTooSlow);
         assert!(given_up.actions.contains(&Action::CancelJob));
         world.seen.job = None;
-        world.later(10).answers("b", 1000).ends(JobKind::StartPrimary, Outcome::Cancelled);
+        world.later(10).answers("b", 1000).answers("c", 1000);
+        world.ends(JobKind::StartPrimary, Outcome::Cancelled);
         if released {
             assert_eq!(jobs(&world.tick().actions), [JobKind::Stop]);
             world.later(10).ends(JobKind::Stop, Outcome::Done).postgres(down(ControlState::InProduction));
